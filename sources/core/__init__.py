@@ -1,0 +1,1 @@
+"""What every CRM module shares: errors, HTTP, paging, pacing, spooling, reading and writing."""
