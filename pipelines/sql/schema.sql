@@ -1,0 +1,90 @@
+-- Roundtrip's own tables. Run at the start of every generation; every statement may be repeated.
+create schema if not exists roundtrip;
+create schema if not exists crm;
+create schema if not exists marts;
+
+create table if not exists roundtrip.runs (
+    run_id varchar primary key,
+    command varchar,
+    started_at timestamptz,
+    finished_at timestamptz,
+    status varchar,
+    counts json,
+    error varchar
+);
+
+create table if not exists roundtrip.changes (
+    run_id varchar,
+    connection varchar,
+    resource varchar,
+    id varchar,
+    field varchar,
+    old_value varchar,
+    new_value varchar,
+    changed_at timestamptz,
+    kind varchar,
+    origin varchar
+);
+
+create table if not exists roundtrip.deal_stays (
+    connection varchar,
+    id varchar,
+    stage varchar,
+    entered_at timestamptz,
+    left_at timestamptz
+);
+
+create or replace view roundtrip.deal_stages as
+select
+    connection,
+    id,
+    stage,
+    entered_at,
+    left_at,
+    round(epoch(coalesce(left_at, now()) - entered_at) / 86400, 3) as days
+from roundtrip.deal_stays;
+
+create table if not exists roundtrip.push_log (
+    run_id varchar,
+    sync varchar,
+    connection varchar,
+    object varchar,
+    key varchar,
+    crm_id varchar,
+    action varchar,
+    status varchar,
+    sent json,
+    replaced json,
+    error varchar,
+    batch_id varchar,
+    pushed_at timestamptz
+);
+
+-- What a CRM accepted from us, per record and field (`sent`), and what it showed for it afterwards (`echo`).
+create table if not exists roundtrip.ledger (
+    connection varchar,
+    object varchar,
+    key varchar,
+    crm_id varchar,
+    sent json,
+    echo json,
+    run_id varchar,
+    pushed_at timestamptz,
+    echo_at timestamptz
+);
+
+-- How far each resource has been read. `last_complete_at`: everything changed before it has been looked at.
+create table if not exists roundtrip.resource_state (
+    connection varchar,
+    resource varchar,
+    strategy varchar,
+    watermark timestamptz,
+    feed_watermark timestamptz,
+    page_token varchar,
+    pass_started_at timestamptz,
+    last_complete_at timestamptz,
+    last_full_at timestamptz,
+    last_error varchar,
+    counts json,
+    primary key (connection, resource)
+);

@@ -1,0 +1,273 @@
+"""The warehouse: one published DuckDB file, its next generation, and the lock that guards them.
+
+Readers open the published file whenever they like: a run builds the next generation beside it and
+puts it in place with one rename. Working files live in `.roundtrip/` beside the warehouse.
+What goes into a generation is decided by `pull`, `enrich` and `push`, which meet only here.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from sources.core.errors import ConfigError, LockedError
+
+_FICLONE = 0x40049409  # ioctl of Linux that shares blocks between two files
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One command's run, as `roundtrip.runs` holds it."""
+
+    run_id: str
+    command: str
+    started_at: datetime
+    finished_at: datetime
+    status: str
+    counts: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def new_run_id(now: datetime) -> str:
+    """Make a run id that sorts by time: `20260301T120000Z-3f9a`."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def sql(name: str) -> str:
+    """Read one of the package's SQL files."""
+    return resources.files("pipelines").joinpath("sql", name).read_text(encoding="utf-8")
+
+
+def quoted(identifier: str) -> str:
+    """Quote an identifier for SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a text for SQL, for the few places that take no parameter (paths, options)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Warehouse:
+    """One warehouse file and its working folder; `path` must be absolute."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.home = path.parent / ".roundtrip"
+        self.build = self.home / f"{path.stem}.build.duckdb"
+        self._pending_runs = self.home / "runs.jsonl"
+
+    def exists(self) -> bool:
+        """Tell whether a generation has been published."""
+        return self.path.exists()
+
+    # -- lock ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self, command: str) -> Iterator[None]:
+        """Hold the warehouse for one run; `LockedError` names the holder at once."""
+        self.prepare_home()
+        lock = FileLock(self.home / "lock")
+        holder = self.home / "lock.holder"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LockedError(
+                f"another run holds {self.path.name}: {_describe(holder)}", hint="Wait for it, or stop it."
+            ) from error
+        try:
+            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command}))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def prepare_home(self) -> None:
+        """Make the working folder, closed to other users; it never goes into version control."""
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ignore = self.home / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {self.home} ({error.strerror})",
+                hint="Set destination.duckdb.credentials to a file in a folder that can be written.",
+            ) from error
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the published generation read-only; without one, an empty warehouse in memory."""
+        if self.exists():
+            con = self._connect(self.path, read_only=True)
+        else:
+            con = duckdb.connect()
+            con.execute("set TimeZone = 'UTC'")
+            con.execute(sql("schema.sql"))
+        try:
+            yield con
+        finally:
+            con.close()
+
+    def _connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        try:
+            con = duckdb.connect(str(path), read_only=read_only)
+        except duckdb.IOException as error:
+            if "lock" in str(error).lower():
+                raise LockedError(
+                    f"another program has {path.name} open for writing",
+                    hint="Close it, or open it there with read_only=True.",
+                ) from error
+            raise ConfigError(
+                f"{path} is not a DuckDB file that can be opened ({_first_line(error)})",
+                hint="Put a good copy back, or set destination.duckdb.credentials to another file.",
+            ) from error
+        con.execute("set TimeZone = 'UTC'")
+        return con
+
+    # -- generations -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def generation(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Build the next generation and publish it when the block ends well.
+
+        On any exception the build is thrown away and the published file stays as it was. The lock
+        must be held. After the block nothing is open, everything is on disk, and readers that opened
+        the file before keep what they had.
+        """
+        self.prepare_home()
+        self._discard_build()
+        self._copy_published()
+        con = self._connect(self.build, read_only=False)
+        try:
+            con.execute(sql("schema.sql"))
+            folded = self._fold_pending_runs(con)
+            yield con
+            con.execute("checkpoint")
+        except BaseException:
+            con.close()
+            self._discard_build()
+            raise
+        con.close()
+        self._publish()
+        if folded:
+            self._pending_runs.unlink(missing_ok=True)
+
+    def _copy_published(self) -> None:
+        if not self.exists():
+            return
+        if Path(f"{self.path}.wal").exists():
+            # Left by a program that wrote to the file and died: take its work in before copying.
+            self._connect(self.path, read_only=False).close()
+        with self._connect(self.path, read_only=True):  # keeps writers out while the bytes are copied
+            _clone(self.path, self.build)
+
+    def _publish(self) -> None:
+        _sync(self.build)
+        os.replace(self.build, self.path)
+        _sync(self.path.parent)
+        self._discard_build()
+
+    def _discard_build(self) -> None:
+        self.build.unlink(missing_ok=True)
+        Path(f"{self.build}.wal").unlink(missing_ok=True)
+
+    # -- run records -----------------------------------------------------------------------------
+
+    def note_run(self, run: RunRecord) -> None:
+        """Keep the record of a run that changed nothing, until the next generation takes it in."""
+        self.prepare_home()
+        with self._pending_runs.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(run), default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def pending_runs(self) -> list[RunRecord]:
+        """List the records that no generation has taken in yet, oldest first."""
+        if not self._pending_runs.exists():
+            return []
+        runs = []
+        for line in self._pending_runs.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a kill
+                runs.append(_run_of(json.loads(line)))
+        return runs
+
+    def _fold_pending_runs(self, con: duckdb.DuckDBPyConnection) -> bool:
+        runs = self.pending_runs()
+        for run in runs:
+            record_run(con, run)
+        return bool(runs)
+
+
+def record_run(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
+    """Write a run record into a generation; the same run id again replaces it."""
+    con.execute(
+        "insert or replace into roundtrip.runs values (?, ?, ?, ?, ?, ?, ?)",
+        [
+            run.run_id,
+            run.command,
+            run.started_at,
+            run.finished_at,
+            run.status,
+            json.dumps(run.counts, default=str),
+            run.error,
+        ],
+    )
+
+
+def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    """Tell whether a table or view is there."""
+    found = con.execute(
+        "select 1 from information_schema.tables where table_catalog = current_catalog()"
+        " and table_schema = ? and table_name = ?",
+        [schema, table],
+    ).fetchone()
+    return found is not None
+
+
+def _run_of(entry: dict[str, Any]) -> RunRecord:
+    times = {name: datetime.fromisoformat(entry.pop(name)) for name in ("started_at", "finished_at")}
+    return RunRecord(**times, **entry)
+
+
+def _describe(holder: Path) -> str:
+    try:
+        entry = json.loads(holder.read_text())
+        return f"pid {entry['pid']} on {entry['host']}, `{entry['command']}`"
+    except (OSError, ValueError, KeyError):
+        return "a run that has just begun"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
+
+
+def _clone(source: Path, target: Path) -> None:
+    """Copy a file, sharing its blocks where the file system can."""
+    with source.open("rb") as read, target.open("wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,307 @@
+"""What a CRM is, as data: its connection settings, resources, unified views and writes.
+
+A CRM module fills these tables; every loop over them lives in `core` or in `pipelines`.
+Nothing here talks to a network, a file or a database.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from sources.core.errors import ConfigError
+from sources.core.paging import CursorPages, OffsetPages, OneObject
+
+if TYPE_CHECKING:
+    from sources.core.client import Answer, Client
+
+type_names = ("text", "bigint", "double", "decimal", "bool", "timestamp", "json")
+Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
+Paging = CursorPages | OffsetPages | OneObject
+Action = Literal["create", "update"]
+Verdict = Literal["created", "updated", "unchanged", "rejected", "unknown"]
+
+
+def snake_case(name: str) -> str:
+    """Name a column as dlt's snake_case naming rule does: `linkedInUrl` becomes `linked_in_url`."""
+    name = re.sub(r"[^0-9a-zA-Z_]", "_", name)
+    name = re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting of a connection beside `crm`, `base_url` and `api_key`."""
+
+    name: str
+    doc: str
+    default: str | int | float | bool | None = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One workspace of a CRM: its name (dataset and settings section), address, key and options.
+
+    `options` holds a value for every `Option` of the connector, defaults filled in.
+    """
+
+    name: str
+    crm: str
+    base_url: str
+    api_key: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of a resource: the vendor's name, how it is typed, and where it stands in the record.
+
+    `path` is a DuckDB JSON path from the record's root; empty means the top-level key `source`.
+    """
+
+    source: str
+    kind: Kind = "text"
+    path: str = ""
+    doc: str = ""
+
+    @property
+    def name(self) -> str:
+        """Give the column's name in the warehouse."""
+        return snake_case(self.source)
+
+    @property
+    def json_path(self) -> str:
+        """Give the JSON path of the value in a record."""
+        return self.path or f'$."{self.source}"'
+
+
+def columns(**kinds: Kind) -> tuple[Column, ...]:
+    """Declare top-level fields: `columns(id="text", leadScore="bigint")`, in table order."""
+    return tuple(Column(source, kind) for source, kind in kinds.items())
+
+
+@dataclass(frozen=True, slots=True)
+class FullPass:
+    """Read every page each time; unchanged rows are dropped by `_row_hash` before loading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Ask for rows changed since a watermark (re-read inclusively, lookback subtracted).
+
+    `probed` means that the vendor does not document the filter: it is used only where a read-only
+    probe found that it works, otherwise the resource falls back to a full pass.
+    """
+
+    param: str
+    updated: str
+    probed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of record of an API contract.
+
+    `variants` are the parameter sets whose walks together make one pass (usually one, empty).
+    `one` is the path of a single record (`{id}`), used to confirm that a missing record is gone.
+    `unhashed` names vendor fields whose change alone does not make a new version of a row.
+    """
+
+    name: str
+    path: str
+    columns: tuple[Column, ...]
+    paging: Paging
+    strategy: FullPass | Since = FullPass()
+    key: str = "id"
+    one: str | None = None
+    updated: str | None = None
+    variants: tuple[tuple[tuple[str, str], ...], ...] = ((),)
+    method: str = "GET"
+    body: Mapping[str, Any] | None = None
+    unhashed: frozenset[str] = frozenset()
+    optional: bool = False
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A change feed: ids of changed and deleted records in time order, without their bodies.
+
+    `entities` maps a resource to its name in the feed's entries. `limit` is the page size asked for.
+    """
+
+    path: str
+    param: str
+    entities: Mapping[str, str]
+    limit: int
+    parse: Callable[[Any], "FeedEntry"]
+    limit_param: str = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """One line of a change feed."""
+
+    seq: int
+    entity: str
+    id: str
+    action: Literal["inserted", "updated", "deleted"]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How one resource appears in a `crm.*` view: view column -> SQL over the raw table's columns.
+
+    A column that is not named is null. `where` narrows the rows (without the `_deleted_at` rule).
+    """
+
+    resource: str
+    columns: Mapping[str, str]
+    where: str = "true"
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """One field that can be written: its type, and whether it can be read back.
+
+    A field that cannot be read back is never planned against the CRM's value, verified or undone.
+    """
+
+    kind: Kind = "text"
+    readable: bool = True
+    clearable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a batch, in the plan's order.
+
+    `fields` are the changes (CRM field -> value, dots for nested custom fields); `known` is the
+    CRM's record as far as it is known (CRM field -> value), used to complete bodies for APIs that replace.
+    """
+
+    seq: int
+    key: str
+    crm_id: str | None
+    action: Action
+    fields: Mapping[str, Any]
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one row; `crm_id` and `echo` (CRM field -> value shown) where the answer tells."""
+
+    seq: int
+    verdict: Verdict
+    crm_id: str | None = None
+    reason: str | None = None
+    echo: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One write request, ready to send: its bytes never change between attempts."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One way to write rows: how many a request may carry, how to say it, how to read the answer.
+
+    `repeatable`: the same bytes may be sent again after a lost answer without a second effect.
+    `encode(rows, connection, idempotency_key)` and `decode(rows, answer)` are pure; `decode` returns one
+    outcome per row in order, and `unknown` for a row of which the answer says nothing.
+    `recover(client, rows, sent_at)` looks at what became of rows whose answer was lost, or is None.
+    `refused` says whether a 4xx answer condemns the whole batch, so that halving finds the bad rows.
+    """
+
+    name: str
+    size: int
+    repeatable: bool
+    encode: Callable[[Sequence[Row], Connection, str], Call]
+    decode: Callable[[Sequence[Row], "Answer"], list[Outcome]]
+    recover: Callable[["Client", Sequence[Row], datetime], list[Outcome]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What can be written of one object, and how.
+
+    `lane(action, connection)` names the lane for a row. `fields` are the writable top-level fields;
+    `custom` is the prefix (`metadata`) below which further fields may be named with a dot.
+    `resource` is the pulled resource that mirrors the object. `always` names fields that are sent with
+    every row when known. `vocabulary` closes the values of a field.
+    """
+
+    object: str
+    resource: str
+    key: str
+    fields: Mapping[str, Writable]
+    lanes: Mapping[str, Lane]
+    lane: Callable[[Action, Connection], str]
+    custom: str | None = None
+    modes: frozenset[str] = frozenset({"upsert", "update", "create"})
+    # Read-only look at the workspace before a push (required custom fields, ...): one line per problem.
+    inspect: Callable[["Client", Sequence[str]], list[str]] | None = None
+
+
+# -- contracts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One documented API contract of a CRM: what it reads, unifies and writes."""
+
+    name: str
+    resources: tuple[Resource, ...]
+    views: Mapping[str, tuple[View, ...]]
+    writes: Mapping[str, Write] = field(default_factory=dict)
+    feed: Feed | None = None
+    prefix: str = ""
+
+    def resource(self, name: str) -> Resource:
+        """Find a resource by name; `ConfigError` names those there are."""
+        for resource in self.resources:
+            if resource.name == name:
+                return resource
+        known = ", ".join(each.name for each in self.resources)
+        raise ConfigError(f"there is no resource '{name}'", hint=f"There are: {known}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """One CRM: how its connections are configured and which contracts it speaks.
+
+    `contract(connection)` chooses by settings alone, without a request. `headers(connection)` are sent
+    with every request beside the key. `statuses` overrides rows of the client's status table.
+    """
+
+    crm: str
+    title: str
+    contracts: Mapping[str, Contract]
+    contract: Callable[[Connection], Contract]
+    base_url: str | None
+    auth_header: str = "Authorization"
+    auth_prefix: str = "Bearer "
+    options: tuple[Option, ...] = ()
+    headers: Callable[[Connection], Mapping[str, str]] = lambda connection: {}
+    statuses: Mapping[int, type[Exception]] = field(default_factory=dict)
+    max_per_minute: int | None = None
