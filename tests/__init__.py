@@ -1,0 +1,1 @@
+"""Tests: real HTTP on loopback, real DuckDB files."""
