@@ -11,14 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sources.core.errors import ConfigError
-from sources.core.paging import CursorPages, OffsetPages, OneObject
 
 if TYPE_CHECKING:
     from sources.core.client import Answer, Client
 
-type_names = ("text", "bigint", "double", "decimal", "bool", "timestamp", "json")
 Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
-Paging = CursorPages | OffsetPages | OneObject
 Action = Literal["create", "update"]
 Verdict = Literal["created", "updated", "unchanged", "rejected", "unknown"]
 
@@ -87,6 +84,49 @@ class Column:
 def columns(**kinds: Kind) -> tuple[Column, ...]:
     """Declare top-level fields: `columns(id="text", leadScore="bigint")`, in table order."""
     return tuple(Column(source, kind) for source, kind in kinds.items())
+
+
+@dataclass(frozen=True, slots=True)
+class CursorPages:
+    """Pages by an opaque cursor: `limit` rows asked for, rows under `data`, the next cursor under `next`.
+
+    `has_more` names a flag that says whether there is a next page; without one a null cursor ends the list.
+    `in_body`: cursor and limit travel in the JSON body of a query instead of the query string.
+    """
+
+    limit: int
+    data: str = "data"
+    next: str = "next_cursor"
+    param: str = "cursor"
+    limit_param: str = "limit"
+    has_more: str | None = None
+    in_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetPages:
+    """Pages by offset: rows under `data` (None: the answer is a bare array), `total` names the count if given.
+
+    `overlap` is how many rows of the previous page are asked for again, to notice rows that moved.
+    """
+
+    limit: int
+    data: str | None = None
+    total: str | None = None
+    limit_param: str = "limit"
+    offset_param: str = "offset"
+    overlap: int = 5
+    in_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OneObject:
+    """One record in one answer, under `data` (None: the answer itself)."""
+
+    data: str | None = "data"
+
+
+Paging = CursorPages | OffsetPages | OneObject
 
 
 @dataclass(frozen=True, slots=True)
