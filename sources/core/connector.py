@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
 Action = Literal["create", "update"]
-Verdict = Literal["created", "updated", "unchanged", "rejected", "unknown"]
+Match = Literal["new", "key", "id"]
+Verdict = Literal["created", "updated", "unchanged", "rejected", "unknown", "absent"]
 
 
 def snake_case(name: str) -> str:
@@ -218,19 +219,22 @@ class Writable:
     """One field that can be written: its type, and whether it can be read back.
 
     A field that cannot be read back is never planned against the CRM's value, verified or undone.
+    A `required` field must have a value in every record that is created.
     """
 
     kind: Kind = "text"
     readable: bool = True
-    clearable: bool = True
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One record of a batch, in the plan's order.
 
-    `fields` are the changes (CRM field -> value, dots for nested custom fields); `known` is the
-    CRM's record as far as it is known (CRM field -> value), used to complete bodies for APIs that replace.
+    `fields` are the changes (CRM field -> value, dots for nested custom fields) and `before` what they
+    replace. `known` is the CRM's record as far as it is known, used to complete bodies for APIs that
+    replace. `match` says by what the record is found: a `new` one has never been seen, `key` names exactly
+    one record, `id` must be used because the key would miss the record or hit another one.
     """
 
     seq: int
@@ -238,18 +242,30 @@ class Row:
     crm_id: str | None
     action: Action
     fields: Mapping[str, Any]
+    before: Mapping[str, Any] = field(default_factory=dict)
     known: Mapping[str, Any] = field(default_factory=dict)
+    match: Match = "key"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one row; `crm_id` and `echo` (CRM field -> value shown) where the answer tells."""
+    """What became of one row; `crm_id` where the answer tells it.
+
+    `absent` means that the row certainly took no effect and may be sent again.
+    """
 
     seq: int
     verdict: Verdict
     crm_id: str | None = None
     reason: str | None = None
-    echo: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at the CRM showed for one row: its record (CRM field -> value), or that there is none."""
+
+    crm_id: str | None = None
+    record: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,29 +282,37 @@ class Call:
 class Lane:
     """One way to write rows: how many a request may carry, how to say it, how to read the answer.
 
-    `repeatable`: the same bytes may be sent again after a lost answer without a second effect.
-    `encode(rows, connection, idempotency_key)` and `decode(rows, answer)` are pure; `decode` returns one
-    outcome per row in order, and `unknown` for a row of which the answer says nothing.
-    `recover(client, rows, sent_at)` looks at what became of rows whose answer was lost, or is None.
-    `refused` says whether a 4xx answer condemns the whole batch, so that halving finds the bad rows.
+    `repeat_s` is for how long the same bytes may be sent again without a second effect (0: never).
+    `key_header` names the header that carries an idempotency key, empty where the API has none.
+    `encode(rows, connection)` and `decode(rows, answer)` are pure; `decode` gives one outcome per row in
+    order, `unknown` for a row of which the answer says nothing. `blame(rows, body)` reads from a refusal of
+    the whole batch which rows are at fault: position -> reason, empty where it names none.
+    `look(client, connection, rows, since)` reads what the CRM shows now, one sight per row in order, None
+    where it cannot tell; `since` is the CRM's time before which nothing of these rows was sent.
+    `fallback` names the lane for rows that this one left without effect and without a reason.
     """
 
     name: str
     size: int
-    repeatable: bool
-    encode: Callable[[Sequence[Row], Connection, str], Call]
+    encode: Callable[[Sequence[Row], Connection], Call]
     decode: Callable[[Sequence[Row], "Answer"], list[Outcome]]
-    recover: Callable[["Client", Sequence[Row], datetime], list[Outcome]] | None = None
+    repeat_s: float = 0.0
+    key_header: str = ""
+    blame: Callable[[Sequence[Row], bytes], Mapping[int, str]] = lambda rows, body: {}
+    look: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """What can be written of one object, and how.
 
-    `lane(action, connection)` names the lane for a row. `fields` are the writable top-level fields;
+    `lane(row, connection)` names the lane for a row. `fields` are the writable top-level fields;
     `custom` is the prefix (`metadata`) below which further fields may be named with a dot.
-    `resource` is the pulled resource that mirrors the object. `always` names fields that are sent with
-    every row when known. `vocabulary` closes the values of a field.
+    `resource` is the pulled resource that mirrors the object; `key` is the field that identifies a record.
+    `defaults(connection)` fills required fields of new records where the model has no value.
+    `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
+    tells for a row why it must not be sent, or None.
     """
 
     object: str
@@ -296,11 +320,11 @@ class Write:
     key: str
     fields: Mapping[str, Writable]
     lanes: Mapping[str, Lane]
-    lane: Callable[[Action, Connection], str]
+    lane: Callable[[Row, Connection], str]
     custom: str | None = None
     modes: frozenset[str] = frozenset({"upsert", "update", "create"})
-    # Read-only look at the workspace before a push (required custom fields, ...): one line per problem.
-    inspect: Callable[["Client", Sequence[str]], list[str]] | None = None
+    defaults: Callable[[Connection], Mapping[str, Any]] = lambda connection: {}
+    inspect: Callable[["Client", Connection], Callable[[Row], str | None]] | None = None
 
 
 # -- contracts -----------------------------------------------------------------------------------
