@@ -1,0 +1,139 @@
+"""What a sync is: the declared flow of a model's rows into one object of one connection.
+
+Read from `[syncs.*]`. Whether the model, its columns and the CRM's fields exist is left to `plan`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from pipelines.layers import Section, spelt
+from sources.core.connector import Connection, Contract
+from sources.core.errors import ConfigError
+
+WritePolicy = Literal["always", "if_empty", "on_create"]
+NullPolicy = Literal["skip", "clear"]
+Mode = Literal["upsert", "update", "create"]
+ConflictPolicy = Literal["crm_wins", "model_wins"]
+
+_SETTINGS = (
+    "connection",
+    "object",
+    "key",
+    "fields",
+    "model",
+    "model_sql",
+    "mode",
+    "max_changes",
+    "conflicts",
+)
+_FIELD_SETTINGS = ("column", "write", "nulls")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """How one field of the CRM is filled: from which column of the model, and when."""
+
+    field: str
+    column: str
+    write: WritePolicy = "always"
+    nulls: NullPolicy = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One declared sync; `max_changes` is a share of the CRM's records up to 1, a number above."""
+
+    name: str
+    connection: str
+    object: str
+    key: str
+    fields: tuple[FieldRule, ...]
+    model: str | None = None
+    model_sql: str | None = None
+    mode: Mode = "upsert"
+    max_changes: float | None = None
+    conflicts: ConflictPolicy = "crm_wins"
+
+    @property
+    def key_column(self) -> str:
+        """Give the model's column that holds the key: the one mapped to it, else the one of its name."""
+        return next((rule.column for rule in self.fields if rule.field == self.key), self.key)
+
+
+def read_sync(section: Section) -> Sync:
+    """Read one `[syncs.NAME]` table; `ConfigError` names the first setting that is wrong."""
+    if not _NAME.fullmatch(section.path[-1]):
+        raise ConfigError(
+            f"{spelt(*section.path)} is not a name for a sync",
+            hint="Use a-z, 0-9, _ and - only, as in leads_to_relm.",
+        )
+    section.refuse_unknown(_SETTINGS)
+    model, model_sql = section.text("model"), section.text("model_sql")
+    if (model is None) == (model_sql is None):
+        raise section.error("model", "or model_sql must be set, one of the two")
+    has_guard = section.values.get("max_changes") is not None
+    return Sync(
+        name=section.path[-1],
+        connection=_required(section, "connection"),
+        object=_required(section, "object"),
+        key=_required(section, "key"),
+        fields=_read_fields(section),
+        model=model,
+        model_sql=model_sql,
+        mode=cast(Mode, section.choice("mode", ("upsert", "update", "create"), "upsert")),
+        max_changes=section.number("max_changes", 0) if has_guard else None,
+        conflicts=cast(ConflictPolicy, section.choice("conflicts", ("crm_wins", "model_wins"), "crm_wins")),
+    )
+
+
+def check_target(sync: Sync, connection: Connection, contract: Contract) -> None:
+    """Refuse a sync that its target can never carry out: nothing there to write, another key or mode."""
+    place, crm = Section(("syncs", sync.name)), connection.crm
+    if not contract.writes:
+        raise ConfigError(
+            f"syncs.{sync.name}.connection is {connection.name}, and {crm} cannot be written to",
+            hint="Its API only reads: name another connection.",
+        )
+    write = contract.writes.get(sync.object)
+    if write is None:
+        raise place.error("object", f"is {sync.object!r}, but {crm} takes only {_listed(contract.writes)}")
+    if sync.key != write.key:
+        raise place.error("key", f"is {sync.key!r}, but {crm} {sync.object} are matched by {write.key!r}")
+    if sync.mode not in write.modes:
+        raise place.error("mode", f"is {sync.mode!r}, but {crm} {sync.object} take {_listed(write.modes)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _required(section: Section, name: str) -> str:
+    value = section.text(name)
+    if value is None:
+        raise section.error(name, "is not set")
+    return value
+
+
+def _read_fields(section: Section) -> tuple[FieldRule, ...]:
+    fields = section.section("fields")
+    if not fields.values:
+        raise section.error("fields", "is empty: nothing would be sent")
+    return tuple(_read_field(fields, name, value) for name, value in fields.values.items())
+
+
+def _read_field(fields: Section, name: str, value: Any) -> FieldRule:
+    if isinstance(value, str):
+        value = {"column": value}
+    if not isinstance(value, Mapping):
+        raise fields.error(name, 'is neither a column\'s name nor a table, as in { column = "name" }')
+    rule = Section((*fields.path, name), value)
+    rule.refuse_unknown(_FIELD_SETTINGS)
+    return FieldRule(
+        field=name,
+        column=_required(rule, "column"),
+        write=cast(WritePolicy, rule.choice("write", ("always", "if_empty", "on_create"), "always")),
+        nulls=cast(NullPolicy, rule.choice("nulls", ("skip", "clear"), "skip")),
+    )
