@@ -58,6 +58,10 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = JSON
 
+    def copy(self) -> "Response":
+        """Return an answer whose headers may be changed without changing these."""
+        return Response(self.status, self.body, dict(self.headers), self.content_type)
+
 
 class Refusal(Exception):  # noqa: N818 - an answer of the CRM, not an error of ours
     """Carry a refusal up to where the CRM's own error shape is known."""

@@ -173,7 +173,7 @@ class Rally(Simulator):
             if self.s.second_delete < 400:
                 return Response(self.s.second_delete)
             raise Refusal(self.s.second_delete, "not_found", "No such record")
-        self.tenant.remove(resource, self._record(resource, id), self.author(request))
+        self.tenant.remove(resource, self._record(resource, id), self.origin(request))
         return Response(self.s.delete_status)
 
     @route("PATCH", _API + "/deals/(?P<id>[^/]+)/stage")
@@ -269,7 +269,7 @@ class Rally(Simulator):
             settled["secret"] = (
                 "whsec_" + sha256(f"{self.seed} {self.rng.random()}".encode()).hexdigest()[:24]
             )
-        return self.tenant.insert(resource, known, self.author(request), also=settled, op=op)
+        return self.tenant.insert(resource, known, self.origin(request, op=op, sent=sent), also=settled)
 
     def _update(
         self,
@@ -279,6 +279,7 @@ class Rally(Simulator):
         request: Request,
         *,
         is_whole: bool = False,
+        also: Mapping[str, Any] | None = None,
         op: Operation = "update",
     ) -> Record:
         known = self.rules.known(resource, sent)
@@ -287,17 +288,16 @@ class Rally(Simulator):
         start = self.tenant.blanks[resource] if is_whole else record.fields
         self.rules.checked(resource, {**start, **known})
         kept = {name: record.fields[name] for name in KEPT[resource]} if is_whole else {}
-        settled = self._settled(resource, record.fields, known)
-        return self.tenant.update(
-            resource, record, known, self.author(request), is_replacing=is_whole, also=kept | settled, op=op
-        )
+        kept |= self._settled(resource, record.fields, known) | dict(also or {})
+        origin = self.origin(request, op=op, sent=sent)
+        return self.tenant.update(resource, record, known, origin, is_replacing=is_whole, also=kept | settled)
 
     def _upserted(self, resource: str, record: Record, sent: Fields, request: Request) -> Record:
         is_whole = self.s.upsert_update == "replaces"
-        if resource == "contacts" and "lifecycleStage" not in sent:
-            reset, held = {"lifecycleStage": "lead"}, {"lifecycleStage": record.fields["lifecycleStage"]}
-            sent = {**sent, **(reset if self.s.lifecycle_reset else held)}
-        return self._update(resource, record, sent, request, is_whole=is_whole, op="upsert")
+        stage = "lead" if self.s.lifecycle_reset else record.fields.get("lifecycleStage")
+        is_silent = resource == "contacts" and "lifecycleStage" not in sent
+        also = {"lifecycleStage": stage} if is_silent else {}
+        return self._update(resource, record, sent, request, is_whole=is_whole, also=also, op="upsert")
 
     def _settled(self, resource: str, before: Mapping[str, Any], known: Fields) -> Fields:
         """Return what the CRM itself sets on a deal that enters a stage."""

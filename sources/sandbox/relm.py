@@ -5,13 +5,15 @@ Webhook endpoints can be registered; deliveries are not sent. The modern contrac
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 from sources.sandbox.exchange import Refusal, Request, Response, encode, reply
+from sources.sandbox.idempotency import FirstAnswers
 from sources.sandbox.limits import RateLimit
 from sources.sandbox.people import World
-from sources.sandbox.relm_lists import Listing, page
+from sources.sandbox.relm_lists import Listing, batch_answer, page
 from sources.sandbox.relm_people import fill
 from sources.sandbox.relm_rules import (
     OBJECT,
@@ -25,7 +27,7 @@ from sources.sandbox.relm_rules import (
     invalid,
 )
 from sources.sandbox.simulator import Simulator, is_missing, route
-from sources.sandbox.store import Clock, Kept, Operation, Tenant
+from sources.sandbox.store import Clock, Operation, Tenant
 from sources.sandbox.table import Fields, Record
 
 _RESOURCE = r"/v1/(?P<resource>contacts|companies|deals|activities)"
@@ -54,9 +56,19 @@ class Relm(Simulator):
             lag=timedelta(seconds=switches.list_lag_s),
         )
         self.rules = Rules(self.tenant, switches)
+        self.first_answers = FirstAnswers(switches.idempotency_window_s, switches.idempotency_path_counts)
         limit, window_s = switches.rate_limit, switches.rate_window_s
         counts = switches.refused_requests_count
         self.rate = RateLimit(limit, window_s, switches.rate_window, counts) if limit else None
+
+    @cached_property
+    def test_mode(self) -> "Relm":
+        """Return the workspace's other mode, which `sk_test_` keys reach; it starts empty."""
+        return _TestMode(seed=self.seed, now=self.now, switches=self.s)
+
+    def handle(self, request: Request) -> Response:
+        is_test = self.key_of(request).startswith(_TestMode.key_prefix)
+        return self.test_mode.handle(request) if is_test else super().handle(request)
 
     def populate(self, world: World) -> None:
         fill(self.tenant, world)
@@ -85,30 +97,15 @@ class Relm(Simulator):
             return self.dispatch(request)
         if len(key) > 255:
             raise Refusal(400, "invalid_request", "Idempotency-Key is longer than 255 characters")
-        if kept := self._kept(key):
-            return self._replayed(kept, request)
+        if first := self.first_answers.given(key, request, self.now()):
+            return first
         try:
             answer = self.dispatch(request)
         except Refusal as refusal:
             answer = self.refused(refusal)
         if answer.status < 400 or self.s.replays == "all":
-            first = Response(answer.status, answer.body, dict(answer.headers), answer.content_type)
-            self.tenant.kept[key] = Kept(self.now(), request.body, request.path, first)
+            self.first_answers.keep(key, request, answer, self.now())
         return answer
-
-    def _kept(self, key: str) -> Kept | None:
-        kept = self.tenant.kept.get(key)
-        if kept and (self.now() - kept.at).total_seconds() >= self.s.idempotency_window_s:
-            del self.tenant.kept[key]
-            return None
-        return kept
-
-    def _replayed(self, kept: Kept, request: Request) -> Response:
-        is_elsewhere = self.s.idempotency_path_counts and kept.path != request.path
-        if kept.body != request.body or is_elsewhere:
-            raise Refusal(409, "idempotency_conflict", "This Idempotency-Key was used with another body")
-        first = kept.answer
-        return Response(first.status, first.body, dict(first.headers), first.content_type)
 
     # Records
 
@@ -157,7 +154,7 @@ class Relm(Simulator):
     def delete(self, request: Request, resource: str, id: str) -> Response:
         if id not in self.tenant.tables[resource].records and self.s.second_delete < 400:
             return Response(self.s.second_delete)
-        self.tenant.remove(resource, self._record(resource, id), self.author(request))
+        self.tenant.remove(resource, self._record(resource, id), self.origin(request))
         self._cut_edges(OBJECT[resource], id)
         if self.s.delete_answer == "empty":
             return Response(204)
@@ -181,7 +178,7 @@ class Relm(Simulator):
         if self.s.batch_atomic:
             self._check_all(rows, is_upsert)
         results = [self._row(index, row, is_upsert, request) for index, row in enumerate(rows)]
-        return self._batch_answer(results)
+        return batch_answer(results, self.s)
 
     def _row(self, index: int, row: Any, is_upsert: bool, request: Request) -> dict[str, Any]:
         try:
@@ -214,19 +211,6 @@ class Relm(Simulator):
             except Refusal as refusal:
                 where = f"contacts[{index}]: {refusal.message}" if self.s.batch_atomic_names_row else ""
                 raise Refusal(422, refusal.code, where or "The batch was refused") from refusal
-
-    def _batch_answer(self, results: list[dict[str, Any]]) -> Response:
-        has_failed = any(row["status"] == "failed" for row in results)
-        status = self.s.batch_partial_status if has_failed else 200
-        if self.s.batch_answer == "empty":
-            return reply({}, status)
-        if self.s.batch_answer == "counts":
-            counts = dict.fromkeys(("created", "updated", "failed"), 0)
-            for row in results:
-                counts[row["status"]] += 1
-            return reply({"object": "batch", **counts}, status)
-        name = {"rows": "data"}.get(self.s.batch_answer, self.s.batch_answer)
-        return reply({"object": "batch", name: results}, status)
 
     # Search, registry, associations, webhook endpoints
 
@@ -335,7 +319,7 @@ class Relm(Simulator):
     def _insert(self, resource: str, sent: Fields, request: Request, *, op: Operation = "create") -> Record:
         fields = self._result(resource, self.tenant.blanks[resource], sent)
         kept = {name: value for name, value in fields.items() if name in sent}
-        return self.tenant.insert(resource, kept, self.author(request), op=op)
+        return self.tenant.insert(resource, kept, self.origin(request, op=op, sent=sent))
 
     def _update(
         self,
@@ -350,8 +334,8 @@ class Relm(Simulator):
         start = self.tenant.blanks[resource] if is_whole else record.fields
         result = self._result(resource, start, sent)
         kept = {name: value for name, value in result.items() if name in sent}
-        author = self.author(request)
-        return self.tenant.update(resource, record, kept, author, is_replacing=is_whole, op=op)
+        origin = self.origin(request, op=op, sent=sent)
+        return self.tenant.update(resource, record, kept, origin, is_replacing=is_whole)
 
     def _result(self, resource: str, start: Mapping[str, Any], sent: Fields) -> Fields:
         known = self.rules.known(resource, sent)
@@ -373,6 +357,13 @@ class Relm(Simulator):
             ends = {(edge.fields[f"{end}_type"], edge.fields[f"{end}_id"]) for end in ("from", "to")}
             if (object_type, id) in ends:
                 edges.remove(edge)
+
+
+class _TestMode(Relm):
+    key_prefix = "sk_test_"
+
+    def handle(self, request: Request) -> Response:
+        return Simulator.handle(self, request)
 
 
 SIMULATOR = Relm

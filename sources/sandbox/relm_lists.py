@@ -1,4 +1,4 @@
-"""How Relm (classic) lists: `filter[field][op]=value`, opaque cursors, the list envelope."""
+"""How Relm (classic) lists: `filter[field][op]=value`, opaque cursors, the envelopes."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -9,7 +9,7 @@ from hashlib import sha256
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sources.sandbox.exchange import Refusal, Request, Response, decode, encode
+from sources.sandbox.exchange import Refusal, Request, Response, decode, encode, reply
 from sources.sandbox.relm_rules import FIELDS, RelmSwitches, is_number
 from sources.sandbox.table import Record, Stamp
 
@@ -98,6 +98,21 @@ def page(rows: Iterable[bytes], next_cursor: str | None) -> Response:
     more, after = (b"true", encode(next_cursor)) if next_cursor else (b"false", b"null")
     body = b'{"object":"list","data":[%b],"has_more":%b,"next_cursor":%b}' % (data, more, after)
     return Response(200, body)
+
+
+def batch_answer(results: list[dict[str, Any]], switches: RelmSwitches) -> Response:
+    """Return what a contact batch answers, as far as the switches let it tell."""
+    has_failed = any(row["status"] == "failed" for row in results)
+    status = switches.batch_partial_status if has_failed else 200
+    if switches.batch_answer == "empty":
+        return reply({}, status)
+    if switches.batch_answer == "counts":
+        counts = dict.fromkeys(("created", "updated", "failed"), 0)
+        for row in results:
+            counts[row["status"]] += 1
+        return reply({"object": "batch", **counts}, status)
+    name = {"rows": "data"}.get(switches.batch_answer, switches.batch_answer)
+    return reply({"object": "batch", name: results}, status)
 
 
 def _limit(text: str | None, switches: RelmSwitches) -> int:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from sources.sandbox import admin
-from sources.sandbox.exchange import Request, Response, reply
+from sources.sandbox.exchange import Request, reply
 from sources.sandbox.faults import Faults, Scene
 from sources.sandbox.people import World
 from sources.sandbox.simulator import Simulator
@@ -166,7 +166,7 @@ class Sandbox:
         if response is None:
             response = action.turned(simulator.handle(request))
         if is_list and response.status == 200:
-            pages[request.path] = _copy(response)
+            pages[request.path] = response.copy()
         # Logged before it goes out, so that a client that has its answer finds its request counted.
         place = self._log(request, response.status)
         sent = action.deliver(response, self.now(), wire)
@@ -190,7 +190,3 @@ class Sandbox:
         running.populate(World(first, self._made.records, self._made.seed, moment))
         self._running[crm] = running
         return running
-
-
-def _copy(response: Response) -> Response:
-    return Response(response.status, response.body, dict(response.headers), response.content_type)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 from sources.sandbox.exchange import Refusal, Request, Response
 from sources.sandbox.limits import Allowance, RateLimit
 from sources.sandbox.people import World
-from sources.sandbox.store import Author, Clock, Tenant
+from sources.sandbox.store import Clock, Operation, Origin, Tenant
 
 
 @dataclass(slots=True)
@@ -119,9 +119,11 @@ class Simulator(ABC):
                 response.headers.update(allowance.headers())
             return response
 
-    def author(self, request: Request) -> Author:
-        """Return whom the ledger names for a request's writes."""
-        return Author(request.by, request.id, request.headers.get("idempotency-key", ""))
+    def origin(
+        self, request: Request, *, op: Operation | None = None, sent: Mapping[str, Any] | None = None
+    ) -> Origin:
+        """Return what the ledger says of a request's write."""
+        return Origin(request.by, request.id, request.headers.get("idempotency-key", ""), op, sent)
 
     def respond(self, request: Request) -> Response:
         """Answer an authorised request; a CRM with idempotency keys wraps this."""

@@ -1,4 +1,4 @@
-"""One workspace's state: its records, the ledger of writes, the change feed and the answers kept for replay.
+"""One workspace's state: its records, the ledger of writes and the change feed.
 
 What the fields mean, which are allowed and how they are shown is left to the simulators.
 """
@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any, Literal, TypeAlias
 
-from sources.sandbox.exchange import Response
 from sources.sandbox.table import Fields, KeyOf, Record, Table
 
 Operation: TypeAlias = Literal["create", "update", "delete", "upsert"]
@@ -25,21 +24,24 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Author:
-    """Say on whose behalf a write is applied, and by which request."""
+class Origin:
+    """Say by whom and by which request a write is made; `sent` where that differs from what is kept."""
 
     by: str = HAND
     request_id: str = ""
     idempotency_key: str = ""
+    op: Operation | None = None
+    sent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Record one write as it was applied; `fields` are those that were sent."""
+    """Record one write as it was applied: `op` was asked for, `effect` is what it did, `fields` were sent."""
 
     seq: int
     at: datetime
     op: Operation
+    effect: Operation
     resource: str
     id: str
     fields: Fields
@@ -64,16 +66,6 @@ class Change:
     by: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Hold a first answer, to be given again for the same key and body."""
-
-    at: datetime
-    body: bytes
-    path: str
-    answer: Response
-
-
 @dataclass
 class Tenant:
     """Hold one workspace; every method takes its lock, so a test may edit while requests run.
@@ -95,24 +87,23 @@ class Tenant:
         self.tables = {resource: Table(self.keys.get(resource)) for resource in self.blanks}
         self.ledger: list[Write] = []
         self.feed: list[Change] = []
-        self.kept: dict[str, Kept] = {}
 
     # By hand: what a person does in the CRM's own screens.
 
     def create(self, resource: str, *, by: str = HAND, **fields: Any) -> dict[str, Any]:
         """Add a record by hand and return it; fields left out start blank."""
         with self.lock:
-            return self.insert(resource, fields, Author(by)).as_dict()
+            return self.insert(resource, fields, Origin(by)).as_dict()
 
     def edit(self, resource: str, id: str, *, by: str = HAND, **fields: Any) -> dict[str, Any]:
         """Change fields of a record by hand and return it; raises KeyError when there is none."""
         with self.lock:
-            return self.update(resource, self.tables[resource].records[id], fields, Author(by)).as_dict()
+            return self.update(resource, self.tables[resource].records[id], fields, Origin(by)).as_dict()
 
     def delete(self, resource: str, id: str, *, by: str = HAND) -> None:
         """Remove a record by hand; raises KeyError when there is none."""
         with self.lock:
-            self.remove(resource, self.tables[resource].records[id], Author(by))
+            self.remove(resource, self.tables[resource].records[id], Origin(by))
 
     def records(self, resource: str, **match: Any) -> list[dict[str, Any]]:
         """Return copies of the records whose fields equal those given, oldest first."""
@@ -138,10 +129,9 @@ class Tenant:
         self,
         resource: str,
         fields: Mapping[str, Any],
-        author: Author,
+        origin: Origin,
         *,
         also: Mapping[str, Any] | None = None,
-        op: Operation = "create",
     ) -> Record:
         """Add a record, booked in ledger and feed; `also` as in `update`."""
         with self.lock:
@@ -150,8 +140,8 @@ class Tenant:
             record = Record(self.make_id(resource), new, at, at)
             self._delay(record, None)
             self.tables[resource].add(record)
-            self._book(op, resource, record.id, fields, author)
-            self._announce(resource, record.id, "inserted", author, at)
+            self._book("create", resource, record.id, fields, origin)
+            self._announce(resource, record.id, "inserted", origin, at)
             return record
 
     def update(
@@ -159,11 +149,10 @@ class Tenant:
         resource: str,
         record: Record,
         fields: Mapping[str, Any],
-        author: Author,
+        origin: Origin,
         *,
         is_replacing: bool = False,
         also: Mapping[str, Any] | None = None,
-        op: Operation = "update",
     ) -> Record:
         """Change a record, field by field or whole, booked in ledger and feed.
 
@@ -174,16 +163,16 @@ class Tenant:
             new.update(also or {})
             self._delay(record, record.fields)
             self.tables[resource].change(record, new, self.clock())
-            self._book(op, resource, record.id, fields, author)
-            self._announce(resource, record.id, "updated", author, record.updated_at)
+            self._book("update", resource, record.id, fields, origin)
+            self._announce(resource, record.id, "updated", origin, record.updated_at)
             return record
 
-    def remove(self, resource: str, record: Record, author: Author) -> None:
+    def remove(self, resource: str, record: Record, origin: Origin) -> None:
         """Take a record away, booked in ledger and feed."""
         with self.lock:
             self.tables[resource].remove(record)
-            self._book("delete", resource, record.id, {}, author)
-            self._announce(resource, record.id, "deleted", author, self.clock())
+            self._book("delete", resource, record.id, {}, origin)
+            self._announce(resource, record.id, "deleted", origin, self.clock())
 
     def load(self, resource: str, records: Iterable[Record]) -> None:
         """Put in records that were always there: neither ledger nor feed hears of them."""
@@ -228,23 +217,35 @@ class Tenant:
             record.listed_fields, record.listed_updated_at = shown.fields, shown.updated_at
         record.lists_show_from = now + self.lag
 
-    def _book(self, op: Operation, resource: str, id: str, fields: Mapping[str, Any], author: Author) -> None:
-        seq, at = len(self.ledger) + 1, self.now().astimezone(UTC)
-        entry = Write(
-            seq, at, op, resource, id, dict(fields), author.by, author.idempotency_key, author.request_id
+    def _book(
+        self, effect: Operation, resource: str, id: str, fields: Mapping[str, Any], origin: Origin
+    ) -> None:
+        sent = dict(fields if origin.sent is None else origin.sent)
+        self.ledger.append(
+            Write(
+                seq=len(self.ledger) + 1,
+                at=self.now().astimezone(UTC),
+                op=origin.op or effect,
+                effect=effect,
+                resource=resource,
+                id=id,
+                fields=sent,
+                by=origin.by,
+                idempotency_key=origin.idempotency_key,
+                request_id=origin.request_id,
+            )
         )
-        self.ledger.append(entry)
 
     def _announce(
         self,
         resource: str,
         id: str,
         action: Literal["inserted", "updated", "deleted"],
-        author: Author,
+        origin: Origin,
         at: datetime,
     ) -> None:
         number = self.feed[-1].id + 1 if self.feed else 1
-        self.feed.append(Change(number, at, resource, id, action, author.by))
+        self.feed.append(Change(number, at, resource, id, action, origin.by))
 
 
 def _fits(row: Mapping[str, Any], match: Mapping[str, Any]) -> bool:
