@@ -1,0 +1,187 @@
+"""The spool: rows on disk as the vendor sent them, and their typed form as parquet.
+
+Rows are appended as they are, one JSON object a line, and typed by DuckDB without being built in Python.
+Nothing is lost or bent: a field the resource does not declare, and a value that does not fit its column,
+are kept in `_extra`. Loading is left to others.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from sources.core.connector import Column, Resource
+
+_SQL_TYPES = {
+    "text": "VARCHAR",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "decimal": "DECIMAL(38,9)",
+    "bool": "BOOLEAN",
+    "timestamp": "TIMESTAMPTZ",
+    "json": "JSON",
+}
+_MAX_ROW_BYTES = 64 * 1024 * 1024
+
+
+class Spool:
+    """One file of rows of one resource, appended page by page."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb")
+
+    def append(self, rows: Iterable[msgspec.Raw]) -> None:
+        """Write rows as lines; line ends inside a row are white space to JSON and become blanks."""
+        lines = [bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in rows]
+        self.rows += len(lines)
+        if lines:
+            self._file.write(b"\n".join(lines) + b"\n")
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A spool's typed form: parquet with the resource's columns, `_extra`, `_row_hash` and `_seq`.
+
+    `misfits` counts the values that did not fit per column, `unknown` the rows with undeclared fields;
+    `future` and `undated` count rows whose change stamp lies ahead of `now` or is missing; `newest` is the
+    newest change stamp that is not ahead.
+    """
+
+    path: Path
+    rows: int
+    misfits: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
+    future: int = 0
+    undated: int = 0
+    newest: datetime | None = None
+
+
+def type_rows(spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime, first_seq: int = 0) -> Typed:
+    """Type spooled rows into a parquet file.
+
+    Rows keep their order in `_seq`, counted from `first_seq`; no row is dropped here.
+    """
+    with duckdb.connect(config={"threads": 2}) as con:
+        con.execute("set TimeZone = 'UTC'")
+        con.execute(f"copy ({_typed_sql(spools, resource, first_seq)}) to {_text(str(target))} (format parquet)")
+        return _summary(con, resource, target, now)
+
+
+def sql_type(kind: str) -> str:
+    """Give the DuckDB type of a column kind."""
+    return _SQL_TYPES[kind]
+
+
+def hashed_columns(resource: Resource) -> list[Column]:
+    """List the columns whose values make a version of a row."""
+    return [column for column in resource.columns if column.source not in resource.unhashed]
+
+
+# -- SQL -----------------------------------------------------------------------------------------
+
+
+def _typed_sql(spools: Sequence[Path], resource: Resource, first_seq: int) -> str:
+    files = ", ".join(_text(str(path)) for path in spools)
+    values = ", ".join(_text(column.json_path) for column in resource.columns)
+    typed = ",\n    ".join(
+        f"{_typed(column, place)} as {_name(column)}" for place, column in enumerate(resource.columns, 1)
+    )
+    hashed = ", ".join(f"coalesce({_name(column)}::varchar, chr(30))" for column in hashed_columns(resource))
+    names = ", ".join(_name(column) for column in resource.columns)
+    return f"""
+with spooled as (
+    select json as record, row_number() over () + {first_seq} as _seq
+    from read_json_objects([{files}], format = 'newline_delimited', maximum_object_size = {_MAX_ROW_BYTES})
+), extracted as (
+    select record, _seq, json_extract_string(record, [{values}]) as texts from spooled
+), typed as (
+    select record, _seq, texts,
+    {typed}
+    from extracted
+), kept as (
+    select *, {_extra(resource)} as _extra from typed
+)
+select {names}, _extra, md5(concat_ws(chr(31), {hashed}, coalesce(_extra::varchar, chr(30)))) as _row_hash, _seq
+from kept
+"""
+
+
+def _typed(column: Column, place: int) -> str:
+    text = f"texts[{place}]"
+    if column.kind == "text":
+        return text
+    if column.kind == "json":
+        return f"nullif(json_extract(record, {_text(column.json_path)}), 'null'::json)"
+    if column.kind == "bool":
+        return f"case {text} when 'true' then true when 'false' then false end"
+    if column.kind == "timestamp":
+        return f"case when regexp_matches({text}, '^\\d{{4}}-\\d{{2}}-\\d{{2}}') then try_cast({text} as timestamptz) end"
+    if column.kind == "bigint":
+        return f"case when regexp_full_match({text}, '-?\\d+(\\.0+)?') then try_cast({text} as bigint) end"
+    number = f"case when regexp_matches({text}, '^-?\\d') then try_cast({text} as double) end"
+    if column.kind == "double":
+        return number
+    exact = f"try_cast({text} as decimal(38,9))"
+    return f"case when {exact}::double = ({number}) then {exact} end"
+
+
+def _extra(resource: Resource) -> str:
+    """Compose `_extra`: undeclared keys and misfits as one JSON object, null where there are none.
+
+    Keys are addressed by JSON pointers, since a vendor's key may hold quotes or dots.
+    """
+    known = ", ".join(_text(column.source) for column in resource.columns)
+    misfits = ", ".join(
+        f"case when texts[{place}] is not null and {_name(column)} is null then {_text(column.source)} end"
+        for place, column in enumerate(resource.columns, 1)
+        if column.kind not in ("text", "json")
+    )
+    undeclared = f"list_filter(json_keys(record), lambda key: not list_contains([{known}], key))"
+    if misfits:
+        undeclared = f"list_concat({undeclared}, list_filter([{misfits}], lambda key: key is not null))"
+    pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"
+    parts = (
+        f"list_filter(list_transform({undeclared}, lambda key:"
+        f" to_json(key)::varchar || ':' || nullif(json_extract(record, {pointer})::varchar, 'null')),"
+        " lambda part: part is not null)"
+    )
+    return f"(nullif('{{' || array_to_string({parts}, ',') || '}}', '{{}}'))::json"
+
+
+def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, now: datetime) -> Typed:
+    file = _text(str(target))
+    checked = [column for column in resource.columns if column.kind not in ("text", "json")]
+    kept = ", ".join(
+        f"count(*) filter (json_exists(_extra, {_text('/' + column.source)}))" for column in checked
+    ) or "0"
+    stamp = next((_name(column) for column in resource.columns if column.source == resource.updated), None)
+    stamp_sql = (
+        f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null), max({stamp}) filter ({stamp} <= ?)"
+        if stamp
+        else "0, 0, null"
+    )
+    values = con.execute(
+        f"select count(*), count(_extra), {stamp_sql}, {kept} from read_parquet({file})", [now, now] if stamp else []
+    ).fetchone()
+    assert values is not None
+    rows, unknown, future, undated, newest, *misfits = values
+    found = {column.name: count for column, count in zip(checked, misfits, strict=False) if count}
+    return Typed(target, rows, found, unknown, future, undated, newest)
+
+
+def _name(column: Column) -> str:
+    return '"' + column.name + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
