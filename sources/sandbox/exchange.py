@@ -34,6 +34,17 @@ class Request:
         """Return the first value of a query parameter, or None."""
         return next((value for key, value in self.query if key == name), None)
 
+    def cursor(self) -> str | None:
+        """Return the cursor a request sends in its query or in its JSON body, or None."""
+        if sent := self.param("cursor"):
+            return sent
+        try:
+            body = _decode(self.body)
+        except msgspec.DecodeError:
+            return None
+        found = body.get("cursor") if isinstance(body, dict) else None
+        return found if isinstance(found, str) else None
+
     def json(self) -> Any:
         """Return the parsed body; raises `Refusal` 400 when it is not JSON."""
         try:

@@ -234,7 +234,7 @@ class ExpireCursor(Action):
     code: int = 400
 
     def fits(self, request: Request) -> bool:
-        return bool(request.param("cursor"))
+        return bool(request.cursor())
 
     def instead(self, scene: Scene, wire: Wire) -> Response | None:
         return scene.simulator.refused(Refusal(self.code, "invalid_cursor", "The cursor has expired"))

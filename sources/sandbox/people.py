@@ -17,9 +17,9 @@ _FIRST = """
     Petra Kofi Elif Andrei Bianca Hugo Nadia Oskar Rosa Simon Tara Umar Vera Wanda
 """.split()
 _LAST = """
-    Ortiz Okafor O'Brien Müller D'Angelo Nakamura Kowalski García-López Şahin Åkesson Mensah Petrov Haddad
-    Silva Andersen Rossi Patel Novák Dubois Jansen Yılmaz Larsen Moreau Weber Costa Kim Berg Fischer Ivanova
-    Nwosu Quinn Ramos Schmidt Tanaka Ueda Varga Walsh Xu Young Zielińska Abbott Brandt Castro Demir Eriksen
+    Ortiz Okafor Kowalski Müller Şahin Nakamura Mensah García-López Petrov O'Brien Åkesson Haddad Silva
+    D'Angelo Andersen Rossi Patel Novák Dubois Jansen Yılmaz Larsen Moreau Weber Costa Kim Berg Fischer
+    Ivanova Nwosu Quinn Ramos Schmidt Tanaka Ueda Varga Walsh Xu Young Zielińska Abbott Brandt Castro Demir Eriksen
     Flores Grant Hughes Ibáñez
 """.split()
 _KIND = """
@@ -291,7 +291,7 @@ def _age(thing: Company | Person | Deal) -> tuple[datetime, int]:
     return thing.created_at, thing.number
 
 
-_AWKWARD_FIRST = {1: " Ilse ", 2: "=1+1", 5: "<b>Zoë</b>", 10: "👩‍🚀 Nova", 13: "J", 42: "\u202eMaya"}
+_AWKWARD_FIRST = {1: " Ilse ", 2: "=1+1", 5: "<b>Zoë</b>", 13: "J", 15: "👩‍🚀 Nova", 42: "\u202eMaya"}
 _AWKWARD_LAST = {
     2: '=HYPERLINK("http://attacker.example","x")',
     4: "Robert'); DROP TABLE contacts;--",

@@ -290,7 +290,7 @@ class Rally(Simulator):
         kept = {name: record.fields[name] for name in KEPT[resource]} if is_whole else {}
         kept |= self._settled(resource, record.fields, known) | dict(also or {})
         origin = self.origin(request, op=op, sent=sent)
-        return self.tenant.update(resource, record, known, origin, is_replacing=is_whole, also=kept | settled)
+        return self.tenant.update(resource, record, known, origin, is_replacing=is_whole, also=kept)
 
     def _upserted(self, resource: str, record: Record, sent: Fields, request: Request) -> Record:
         is_whole = self.s.upsert_update == "replaces"

@@ -236,8 +236,8 @@ class Rules:
             if result.get(name) in (None, "", []):
                 raise refused(name, f"The {name} field is required.")
         if resource == "deals" and self.switches.references_checked:
-            stage = self.tenant.tables["stages"].records[result["stageId"]]
-            if stage.fields["pipelineId"] != result["pipelineId"]:
+            stage = self.tenant.tables["stages"].records.get(result["stageId"])
+            if stage is None or stage.fields["pipelineId"] != result["pipelineId"]:
                 raise refused("stageId", "The stage is not one of the pipeline's.")
 
     def _check(self, name: str, kind: str, value: Any) -> None:

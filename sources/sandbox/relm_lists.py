@@ -85,7 +85,9 @@ class Listing:
         else:
             pairs = [[name, value] for name, value in request.query if name not in _NOT_FILTERS]
             filters = _packed(pairs, self.switches)
-        return Cursor((last.created_at, last.id), now.timestamp(), filters).text()
+        # Without a lifetime the same page gives the same cursor.
+        issued_at = 0.0 if self.switches.cursor_ttl_s is None else now.timestamp()
+        return Cursor((last.created_at, last.id), issued_at, filters).text()
 
     def is_wanted(self, shown: dict[str, Any]) -> bool:
         """Say whether a rendered record meets every filter."""

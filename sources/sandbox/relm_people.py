@@ -75,6 +75,7 @@ def _deals(
 ) -> Iterator[Record]:
     for deal in world.deals():
         ids[deal.number] = id = tenant.make_id("deals")
+        risk = deal.number // 4 + deal.number // 24
         fields = {
             "title": deal.title,
             "value_cents": deal.cents,
@@ -83,7 +84,7 @@ def _deals(
             "close_date": deal.closes_on.date().isoformat(),
             "company_id": None if deal.company is None else companies[deal.company],
             "primary_contact_id": contacts[deal.person],
-            "metadata": {"renewal_risk": _CHOICES["renewal_risk"][deal.number % 3]},
+            "metadata": {"renewal_risk": _CHOICES["renewal_risk"][risk % 3]},
         }
         yield Record(id, fields, deal.created_at, deal.updated_at)
 

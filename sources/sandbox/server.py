@@ -156,7 +156,7 @@ class Sandbox:
             wire.send(packed(reply({"error": "no such CRM"}, 404), self.now()))
 
     def _serve(self, request: Request, wire: Wire) -> None:
-        simulator = self.simulator(request.crm)
+        simulator = self.simulator(request.crm).part(request)
         is_list = simulator.is_list(request)
         if is_list and self.before_list:
             self.before_list(request)

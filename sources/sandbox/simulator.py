@@ -64,6 +64,10 @@ class Simulator(ABC):
         self.settings = switches
         self.grants: list[Grant] = []
 
+    def part(self, request: Request) -> "Simulator":
+        """Return the simulator that answers a request; a CRM with several contracts has one for each."""
+        return self
+
     @abstractmethod
     def populate(self, world: World) -> None:
         """Fill the workspace with made-up people."""

@@ -98,14 +98,16 @@ class Table:
         key = self._key_of(fields) if self._key_of else None
         return [self.records[id] for id in self._by_key.get(key, ())] if key is not None else []
 
-    def after(self, stamp: Stamp | None, *, is_descending: bool = False) -> Iterator[Record]:
-        """Yield records beyond a (created_at, id) position, in that order or against it."""
-        order = self._by_created
+    def after(
+        self, stamp: Stamp | None, *, is_descending: bool = False, order: Order = "created"
+    ) -> Iterator[Record]:
+        """Yield records beyond a (created_at, id) or (updated_at, id) position, that way or against it."""
+        stamps = self._by_created if order == "created" else self._by_updated
         if is_descending:
-            end = len(order) if stamp is None else bisect_left(order, stamp)
-            return (self.records[order[place][1]] for place in range(end - 1, -1, -1))
-        start = 0 if stamp is None else bisect_right(order, stamp)
-        return (self.records[order[place][1]] for place in range(start, len(order)))
+            end = len(stamps) if stamp is None else bisect_left(stamps, stamp)
+            return (self.records[stamps[place][1]] for place in range(end - 1, -1, -1))
+        start = 0 if stamp is None else bisect_right(stamps, stamp)
+        return (self.records[stamps[place][1]] for place in range(start, len(stamps)))
 
     def slice(self, start: int, stop: int, *, order: Order = "created") -> list[Record]:
         """Return records by their position in (created_at, id) or (updated_at, id) order."""
