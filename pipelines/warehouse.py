@@ -111,13 +111,15 @@ class Warehouse:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the published generation read-only; without one, an empty warehouse in memory."""
-        if self.exists():
-            con = self._connect(self.path, read_only=True)
-        else:
-            con = duckdb.connect()
-            con.execute("set TimeZone = 'UTC'")
-            con.execute(sql("schema.sql"))
+        """Open the published generation read-only.
+
+        Without one, or where the file is a DuckDB file that no run has written to yet, an empty
+        warehouse in memory.
+        """
+        con = self._connect(self.path, read_only=True) if self.exists() else _empty()
+        if not has_table(con, "roundtrip", "connections"):
+            con.close()
+            con = _empty()
         try:
             yield con
         finally:
@@ -237,6 +239,13 @@ def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
         [schema, table],
     ).fetchone()
     return found is not None
+
+
+def _empty() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect()
+    con.execute("set TimeZone = 'UTC'")
+    con.execute(sql("schema.sql"))
+    return con
 
 
 def _run_of(entry: dict[str, Any]) -> RunRecord:

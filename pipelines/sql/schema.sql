@@ -88,3 +88,10 @@ create table if not exists roundtrip.resource_state (
     counts json,
     primary key (connection, resource)
 );
+
+-- Which CRM and contract each connection's tables were read by.
+create table if not exists roundtrip.connections (
+    connection varchar primary key,
+    crm varchar,
+    contract varchar
+);

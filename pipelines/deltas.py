@@ -1,0 +1,212 @@
+"""What a reading means for the warehouse: rows new or changed, records gone, and the state to keep.
+
+Compares typed files with the published generation, inside DuckDB; writes nothing into it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from pipelines.fetching import Reading, State
+from pipelines.warehouse import has_table, literal, quoted
+from sources.core.changes import watermark
+from sources.core.connector import Resource
+from sources.core.spool import sql_type
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The new and changed rows of one resource, as a parquet file with all columns of its raw table."""
+
+    resource: Resource
+    path: Path
+    rows: int
+
+
+def table_of(reading: Reading) -> str:
+    """Name the raw table of a reading, quoted."""
+    return f"{quoted(reading.connection)}.{quoted(reading.resource.name)}"
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+
+def find_delta(con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence[Path], folder: Path) -> Delta | None:
+    """Write the rows that the warehouse does not hold in this version to a file, and count them.
+
+    Of several versions of an id the latest wins. None when there is nothing to load; the first reading
+    of a resource gives a delta even without rows, so that its table comes to be.
+    """
+    is_new_table = not has_table(con, reading.connection, reading.resource.name)
+    if not files and not is_new_table:
+        return None
+    _compare(con, reading, files, is_new_table=is_new_table)
+    counted = con.execute(
+        "select count(*) filter (is_new), count(*) filter (not is_new and not is_unchanged),"
+        " count(*) filter (is_unchanged) from fresh"
+    ).fetchall()[0]
+    reading.new += counted[0]
+    reading.changed += counted[1]
+    reading.unchanged += counted[2]
+    rows = counted[0] + counted[1]
+    if not rows and not is_new_table:
+        return None
+    target = folder / reading.connection / f"{reading.resource.name}.delta.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    con.execute(
+        f"copy (select * exclude (is_new, is_unchanged, _seq), {literal(datetime.now(UTC).isoformat())}::timestamptz"
+        " as _synced_at, null::timestamptz as _deleted_at from fresh where not is_unchanged order by _seq)"
+        f" to {literal(str(target))} (format parquet)"
+    )
+    return Delta(reading.resource, target, rows)
+
+
+def _compare(
+    con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence[Path], *, is_new_table: bool
+) -> None:
+    """Make the temporary table `fresh`: each id once, in its latest version, with what is known of it."""
+    resource = reading.resource
+    nothing = "(select null::varchar as id, null::varchar as _row_hash, null::timestamptz as _deleted_at where false)"
+    current = nothing if is_new_table else table_of(reading)
+    stamp = f"{quoted(stamp_column(resource))} desc nulls last, " if resource.updated else ""
+    con.execute(
+        f"""
+        create or replace temp table fresh as
+        select latest.*, current.id is null as is_new,
+            current.id is not null and current._row_hash is not distinct from latest._row_hash
+                and current._deleted_at is null as is_unchanged
+        from (
+            select * from {_rows(resource, files)}
+            qualify row_number() over (partition by id order by {stamp}_seq desc) = 1
+        ) as latest
+        left join {current} as current on current.id = latest.id
+        """
+    )
+
+
+def _rows(resource: Resource, files: Sequence[Path]) -> str:
+    if files:
+        return f"read_parquet([{', '.join(literal(str(path)) for path in files)}])"
+    nulls = ", ".join(f"null::{sql_type(column.kind)} as {quoted(column.name)}" for column in resource.columns)
+    return f"(select {nulls}, null::json as _extra, null::varchar as _row_hash, 0::bigint as _seq where false)"
+
+
+def stamp_column(resource: Resource) -> str:
+    """Name the column that holds the change stamp."""
+    return next(column.name for column in resource.columns if column.source == resource.updated)
+
+
+# -- records -------------------------------------------------------------------------------------
+
+
+def count_live(con: duckdb.DuckDBPyConnection, reading: Reading) -> int:
+    """Count the records of a resource that are not marked as deleted."""
+    if not has_table(con, reading.connection, reading.resource.name):
+        return 0
+    row = con.execute(f"select count(*) from {table_of(reading)} where _deleted_at is null").fetchone()
+    return int(row[0]) if row else 0
+
+
+def find_absent(con: duckdb.DuckDBPyConnection, reading: Reading) -> set[str]:
+    """List the live records that a complete pass did not show."""
+    if not has_table(con, reading.connection, reading.resource.name):
+        return set()
+    rows = con.execute(
+        f"select id from {table_of(reading)} where _deleted_at is null"
+        f" and id not in (select id from {_rows(reading.resource, reading.seen)})"
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def keep_live(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str]) -> set[str]:
+    """Keep those ids that are live in the warehouse or came with this pass."""
+    live = f"select id from {_rows(reading.resource, reading.seen)}"
+    if has_table(con, reading.connection, reading.resource.name):
+        live += f" union select id from {table_of(reading)} where _deleted_at is null"
+    rows = con.execute(f"select id from ({live}) where list_contains($ids, id)", {"ids": sorted(ids)}).fetchall()
+    return {row[0] for row in rows}
+
+
+def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str]) -> set[str]:
+    """Keep those ids that this pass did not show."""
+    rows = con.execute(f"select id from {_rows(reading.resource, reading.seen)}").fetchall()
+    return ids - {row[0] for row in rows}
+
+
+# -- state ---------------------------------------------------------------------------------------
+
+
+def read_states(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], State]:
+    """Read how far each resource has been read."""
+    names = ", ".join(each.name for each in fields(State))
+    rows = con.execute(f"select connection, resource, {names} from roundtrip.resource_state").fetchall()
+    return {(row[0], row[1]): State(*row[2:]) for row in rows}
+
+
+def next_state(reading: Reading, token: str | None, *, lookback: timedelta) -> State:
+    """Say how far a resource has been read after this segment.
+
+    A watermark moves only when its window was read to the end; a pass that was cut keeps its place.
+    """
+    state = reading.state
+    if reading.backfill:
+        return state
+    if not reading.complete or reading.error is not None:
+        if reading.complete or token is None:
+            return state
+        return replace(state, strategy=reading.strategy, page_token=token, pass_started_at=reading.started)
+    assert reading.started is not None
+    return State(
+        strategy=reading.strategy,
+        watermark=_next_watermark(reading, lookback) if reading.strategy == "since" else None,
+        feed_watermark=reading.feed_watermark,
+        last_complete_at=reading.started,
+        last_full_at=reading.started if reading.is_full else _last_full(reading),
+    )
+
+
+def _next_watermark(reading: Reading, lookback: timedelta) -> datetime:
+    assert reading.started is not None
+    before = reading.state.watermark
+    if before is not None and reading.newest is None:
+        return before
+    mark = watermark(reading.started, reading.newest, reading.now(), lookback)
+    return max(mark, before) if before is not None else mark
+
+
+def _last_full(reading: Reading) -> datetime | None:
+    """After a resumed pass, which may have missed rows that moved, or a feed that knew more: none."""
+    return None if reading.since is None or reading.unlisted else reading.state.last_full_at
+
+
+def is_news(reading: Reading, state: State) -> bool:
+    """Tell whether a state is worth a generation of its own: times of looking alone are not."""
+    before = reading.state
+    if before.last_complete_at is None or reading.since is None and reading.strategy == "since":
+        return state != before
+    return (state.strategy, state.watermark, state.feed_watermark, state.page_token) != (
+        before.strategy,
+        before.watermark,
+        before.feed_watermark,
+        before.page_token,
+    )
+
+
+def write_state(con: duckdb.DuckDBPyConnection, reading: Reading, state: State) -> None:
+    """Write a resource's state into a generation."""
+    con.execute(
+        "insert or replace into roundtrip.resource_state"
+        f" (connection, resource, {', '.join(each.name for each in fields(State))}, last_error, counts)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            reading.connection,
+            reading.resource.name,
+            *astuple(state),
+            str(reading.error) if reading.error else None,
+            json.dumps(reading.counts | {"repairs": reading.repairs}),
+        ],
+    )

@@ -1,0 +1,101 @@
+"""The change feed's part in a pull: read once per connection, it tells deletions and checks the lists."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from pipelines import deltas
+from pipelines.fetching import Reading
+from sources.core.changes import FeedReading, read_feed
+from sources.core.errors import ConnectorError, GoneError
+from sources.core.spool import Spool, type_rows
+
+_MAX_SINGLE_READS = 200
+
+
+class Feeds:
+    """Read each connection's feed at most once in a run, and only after its lists."""
+
+    def __init__(self, *, lookback: timedelta) -> None:
+        self._lookback = lookback
+        self._read: dict[int, FeedReading | None] = {}
+
+    def consult(self, reading: Reading, siblings: Sequence[Reading]) -> FeedReading | None:
+        """Give the feed's word on a finished reading, or None where there is no feed to be had.
+
+        Sets the reading's feed watermark, or its error when the feed could not be read.
+        """
+        if not reading.has_feed or reading.error is not None or not reading.complete or reading.backfill:
+            return None
+        assert reading.started is not None
+        if reading.state.feed_watermark is None:
+            if reading.is_full:  # all is known up to here, so the feed can be followed from here on
+                reading.feed_watermark = reading.started - self._lookback
+            return None
+        try:
+            feed = self._reading(reading, siblings)
+        except ConnectorError as error:
+            reading.error = error
+            return None
+        reading.feed_watermark = self._mark(reading, feed)
+        return feed
+
+    def _reading(self, reading: Reading, siblings: Sequence[Reading]) -> FeedReading | None:
+        key = id(reading.session)
+        if key not in self._read:
+            marks = [each.state.feed_watermark for each in siblings if each.session is reading.session]
+            since = min(mark for mark in marks if mark is not None)
+            feed = reading.session.contract.feed
+            assert feed is not None
+            try:
+                self._read[key] = read_feed(reading.session, feed, since)
+            except GoneError:
+                self._read[key] = None  # a tenant without the feed: passes find the deletions
+        return self._read[key]
+
+    def _mark(self, reading: Reading, feed: FeedReading | None) -> datetime | None:
+        before = reading.state.feed_watermark
+        if feed is None:
+            return None
+        if feed.newest is None or before is None:
+            return before
+        return max(before, feed.newest - self._lookback)
+
+
+def fetch_unlisted(con: duckdb.DuckDBPyConnection, reading: Reading, feed: FeedReading, folder: Path) -> Path | None:
+    """Ask one by one for records that the feed calls changed and the list did not show.
+
+    Gives a typed file, or None when there are none. Past a bound the resource is left to a full pass.
+    """
+    assert reading.session.contract.feed is not None
+    entity = reading.session.contract.feed.entities[reading.resource.name]
+    ids = deltas.keep_unseen(con, reading, feed.ids(entity, {"inserted", "updated"}))
+    if not ids or reading.since is None or reading.resource.one is None:
+        return None
+    if len(ids) > _MAX_SINGLE_READS:
+        reading.unlisted = len(ids)
+        return None
+    spool = Spool(folder / reading.connection / f"{reading.resource.name}.unlisted.ndjson")
+    for each in sorted(ids):
+        _fetch_one(reading, each, spool)
+    spool.close()
+    if not spool.rows:
+        return None
+    target = spool.path.with_suffix(".parquet")
+    type_rows([spool.path], reading.resource, target, now=reading.now(), first_seq=1 << 60)
+    reading.rows += spool.rows
+    return target
+
+
+def _fetch_one(reading: Reading, record_id: str, spool: Spool) -> None:
+    assert reading.resource.one is not None
+    try:
+        answer = reading.session.client.get(
+            reading.resource.one.format(id=record_id), resource=reading.resource.name
+        )
+    except GoneError:
+        return
+    spool.append([msgspec.Raw(msgspec.json.encode(answer.json()))])

@@ -1,0 +1,69 @@
+"""Hand changed rows to dlt: parquet files imported and merged into a connection's dataset.
+
+dlt's working folder is thrown away before each load, so the warehouse file alone says what is there.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipelines.deltas import Delta
+from pipelines.warehouse import has_table, quoted
+from sources.core.connector import Resource
+from sources.core.reading import column_hints
+
+
+def raw_hints(resource: Resource) -> dict[str, dict[str, Any]]:
+    """Give dlt's hints of all columns of a raw table, `_deleted_at` included."""
+    hints = column_hints(resource)
+    del hints["_synced_at"]["dedup_sort"]  # a delta holds each id once
+    hints["_deleted_at"] = {"name": "_deleted_at", "data_type": "timestamp", "nullable": True}
+    return hints
+
+
+def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta], work: Path) -> None:
+    """Merge the deltas of one connection into its dataset in one load package.
+
+    The first load of an empty table appends, every other one deletes and inserts by id: the only merge
+    that a repeated load does not double. The staging copies are dropped afterwards.
+    """
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    import dlt
+
+    shutil.rmtree(work, ignore_errors=True)
+    pipeline = dlt.pipeline(
+        f"roundtrip_{connection}",
+        pipelines_dir=str(work),
+        destination=dlt.destinations.duckdb(con),
+        dataset_name=connection,
+    )
+    con.execute(f"create schema if not exists {quoted(connection)}")
+    source = dlt.source(lambda: [_dlt_resource(con, connection, delta) for delta in deltas], name=connection)
+    pipeline.run(source(), loader_file_format="parquet")
+    con.execute(f"drop schema if exists {quoted(connection + '_staging')} cascade")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _dlt_resource(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta) -> Any:
+    import dlt
+
+    def rows() -> Any:
+        yield dlt.mark.with_file_import(str(delta.path), "parquet", delta.rows)
+
+    is_first = not has_table(con, connection, delta.resource.name) or not _has_rows(con, connection, delta.resource)
+    return dlt.resource(
+        rows,
+        name=delta.resource.name,
+        columns=raw_hints(delta.resource),
+        primary_key=delta.resource.key,
+        write_disposition="append" if is_first else {"disposition": "merge", "strategy": "delete-insert"},
+    )
+
+
+def _has_rows(con: duckdb.DuckDBPyConnection, connection: str, resource: Resource) -> bool:
+    table = f"{quoted(connection)}.{quoted(resource.name)}"
+    return con.execute(f"select 1 from {table} limit 1").fetchone() is not None

@@ -1,0 +1,318 @@
+"""`roundtrip pull`: bring what changed in the CRMs into the next generation of the warehouse.
+
+`windows` decides what to ask for, `fetching` reads, `deltas` and `deletions` find out what is new, changed
+or gone, dlt merges (`loading`). This module runs them side by side and publishes rows and watermarks in one
+generation, so that neither can run ahead of the other.
+"""
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from queue import Empty, Queue
+from time import monotonic
+from typing import Any
+
+import duckdb
+
+from pipelines import deletions, deltas, history, ledger, loading
+from pipelines.feeds import Feeds, fetch_unlisted
+from pipelines.fetching import Fetcher, Reading, Segment, State
+from pipelines.progress import Progress
+from pipelines.settings import Project
+from pipelines.views import write_views
+from pipelines.warehouse import RunRecord, Warehouse, new_run_id, record_run
+from pipelines.windows import decide
+from sources import load
+from sources.core.errors import AuthError, ConnectorError, GuardError
+from sources.core.sessions import Session, open_session
+
+_THREADS = 8
+
+
+@dataclass(slots=True)
+class PullResult:
+    """What a pull did; `exit_code` and `payload` are the command line's."""
+
+    run_id: str | None
+    readings: list[Reading] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """Give the exit code: 130 before 3 before 5 before 1."""
+        if self.interrupted:
+            return 130
+        errors = [reading.error for reading in self.readings if reading.error]
+        refused = [error for error in errors if isinstance(error, AuthError)]
+        if any(error.status == 401 for error in refused) or (refused and len(refused) == len(self.readings)):
+            return 3
+        if any(isinstance(error, GuardError) for error in errors):
+            return 5
+        return 1 if errors else 0
+
+    @property
+    def status(self) -> str:
+        """Name the run's end as the interface does."""
+        return {0: "ok", 3: "refused", 5: "guarded", 130: "interrupted"}.get(self.exit_code, "failed")
+
+    @property
+    def error(self) -> str | None:
+        """Give the first error's line."""
+        return next((str(reading.error) for reading in self.readings if reading.error), None)
+
+    def payload(self) -> dict[str, Any]:
+        """Give the JSON keys of `roundtrip pull`."""
+        return {"resources": [_resource_entry(reading) for reading in self.readings]}
+
+
+def pull(
+    project: Project,
+    targets: Sequence[str] = (),
+    *,
+    full: bool = False,
+    since: datetime | None = None,
+    accept_deletes: bool = False,
+    progress: Progress,
+) -> PullResult:
+    """Pull connections or single resources (`CONNECTION` or `CONNECTION.RESOURCE`); none means the default ones.
+
+    A resource that fails does not stop the others: its error stands in its reading. Raises `ConfigError`
+    before anything is asked, and `LockedError` when another run holds the warehouse.
+    """
+    wanted = _wanted(project, targets)
+    warehouse = Warehouse(project.warehouse)
+    with warehouse.lock("roundtrip pull"), contextlib.ExitStack() as stack:
+        run = _PullRun(project, warehouse, accept_deletes=accept_deletes, progress=progress)
+        run.plan(wanted, stack, full=full, since=since)
+        return run.carry_out()
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one commit found out about a reading before anything is published."""
+
+    state: State
+    delta: deltas.Delta | None = None
+    gone: set[str] = field(default_factory=set)
+
+
+class _PullRun:
+    """One pull under the warehouse's lock."""
+
+    def __init__(self, project: Project, warehouse: Warehouse, *, accept_deletes: bool, progress: Progress) -> None:
+        self.project = project
+        self.warehouse = warehouse
+        self.accept_deletes = accept_deletes
+        self.progress = progress
+        self.started_at = datetime.now(UTC)
+        self.run_id = new_run_id(self.started_at)
+        self.folder = warehouse.home / "spool"
+        self.lookback = timedelta(seconds=project.lookback_s)
+        self.feeds = Feeds(lookback=self.lookback)
+        self.stop = threading.Event()
+        self.pending: list[Segment] = []
+        self.finished = 0
+        self.result = PullResult(self.run_id)
+
+    def plan(
+        self, wanted: dict[str, list[str]], stack: contextlib.ExitStack, *, full: bool, since: datetime | None
+    ) -> None:
+        """Open the sessions and decide what to ask for; a probe that fails is its resource's error."""
+        with self.warehouse.reading() as con:
+            states = deltas.read_states(con)
+        for name, chosen in wanted.items():
+            connection = self.project.connection(name)
+            session = stack.enter_context(open_session(load(connection.crm), connection))
+            resources = [session.contract.resource(each) for each in chosen] or session.contract.resources
+            for resource in resources:
+                reading = Reading(session, resource, states.get((name, resource.name), State()))
+                self.result.readings.append(reading)
+                try:
+                    decide(reading, full=full, since=since, now=self.started_at, progress=self.progress)
+                except ConnectorError as error:
+                    reading.error = error
+
+    def carry_out(self) -> PullResult:
+        """Read all resources side by side, committing every `checkpoint_s`, and book the run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        active = [reading for reading in self.result.readings if reading.error is None]
+        queue: Queue[Segment] = Queue()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            futures = [pool.submit(self._fetcher(reading, queue).run) for reading in active]
+            try:
+                self._collect(queue, len(active))
+            except BaseException as error:
+                self.stop.set()
+                self._drain(queue, futures)
+                if not isinstance(error, KeyboardInterrupt):
+                    raise
+                self.result.interrupted = True
+        for future in futures:
+            future.result()
+        self._commit(last=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.result
+
+    def _fetcher(self, reading: Reading, queue: "Queue[Segment]") -> Fetcher:
+        task = self.progress.start(f"{reading.connection} {reading.resource.name}", None)
+        return Fetcher(
+            reading,
+            queue,
+            folder=self.folder,
+            checkpoint_s=self.project.checkpoint_s,
+            stop=self.stop,
+            advance=lambda rows: self.progress.advance(task, rows),
+        )
+
+    def _collect(self, queue: "Queue[Segment]", active: int) -> None:
+        commit_at = monotonic() + self.project.checkpoint_s
+        while self.finished < active:
+            with contextlib.suppress(Empty):
+                self._take(queue.get(timeout=0.1))
+            if self.pending and monotonic() >= commit_at and self.finished < active:
+                self._commit(last=False)
+                commit_at = monotonic() + self.project.checkpoint_s
+
+    def _drain(self, queue: "Queue[Segment]", futures: "Iterable[Future[None]]") -> None:
+        for future in futures:
+            future.exception()
+        with contextlib.suppress(Empty):
+            while True:
+                self._take(queue.get_nowait())
+
+    def _take(self, segment: Segment) -> None:
+        self.pending.append(segment)
+        if segment.typed is not None:
+            segment.reading.seen.append(segment.typed.path)
+        self.finished += segment.final
+
+    # -- committing ------------------------------------------------------------------------------
+
+    def _commit(self, *, last: bool) -> None:
+        """Publish what arrived since the last commit, or only note the run when nothing is new."""
+        segments, self.pending = self.pending, []
+        parts: dict[int, list[Segment]] = {}
+        for segment in segments:
+            parts.setdefault(id(segment.reading), []).append(segment)
+        with self.warehouse.reading() as con:
+            found = [(part[0].reading, self._find(con, part)) for part in parts.values()]
+            is_news = ledger.has_unsettled(con, {reading.connection for reading, _ in found})
+        is_news = is_news or any(
+            each.delta or each.gone or deltas.is_news(reading, each.state) for reading, each in found
+        )
+        if is_news and found:
+            self._publish(found, last=last)
+        elif last:
+            self.warehouse.note_run(self._record(last=True))
+
+    def _find(self, con: duckdb.DuckDBPyConnection, part: list[Segment]) -> _Findings:
+        reading = part[0].reading
+        files = [segment.typed.path for segment in part if segment.typed is not None]
+        gone: set[str] = set()
+        if part[-1].final:
+            feed = self.feeds.consult(reading, self.result.readings)
+            try:
+                if feed is not None and (unlisted := fetch_unlisted(con, reading, feed, self.folder)):
+                    files.append(unlisted)
+                    reading.seen.append(unlisted)
+                gone = deletions.find_gone(
+                    con,
+                    reading,
+                    feed,
+                    max_share=None if self.accept_deletes else self.project.max_deletes_share,
+                    max_number=self.project.max_deletes,
+                )
+            except ConnectorError as error:
+                reading.error = error
+        reading.deleted += len(gone)
+        delta = deltas.find_delta(con, reading, files, self.folder)
+        return _Findings(deltas.next_state(reading, part[-1].token, lookback=self.lookback), delta, gone)
+
+    def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
+        now = datetime.now(UTC)
+        sessions = {id(reading.session): reading.session for reading, _ in found}
+        with self.warehouse.generation() as con:
+            for session in sessions.values():
+                self._load(con, session, [each.delta for reading, each in found if reading.session is session and each.delta], now)
+            for reading, each in found:
+                if each.gone:
+                    history.mark_deleted(con, reading, each.gone, run_id=self.run_id, now=now)
+                deltas.write_state(con, reading, each.state)
+            write_views(con)
+            history.note_stage_moves(con, now=now)
+            ledger.settle_echoes(con)
+            record_run(con, self._record(last=last))
+        for reading, each in found:
+            reading.state = each.state
+
+    def _load(
+        self, con: duckdb.DuckDBPyConnection, session: Session, found: list[deltas.Delta], now: datetime
+    ) -> None:
+        name = session.connection.name
+        con.execute(
+            "insert or replace into roundtrip.connections values (?, ?, ?)",
+            [name, session.connection.crm, session.contract.name],
+        )
+        for delta in found:
+            history.note_changes(con, name, delta, run_id=self.run_id, now=now)
+        if found:
+            loading.load(con, name, found, self.warehouse.home / "dlt")
+
+    def _record(self, *, last: bool) -> RunRecord:
+        """Describe the run; until the last commit it counts as interrupted, which a kill makes true."""
+        return RunRecord(
+            run_id=self.run_id,
+            command="pull",
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            status=self.result.status if last else "interrupted",
+            counts=self.result.payload(),
+            error=self.result.error,
+        )
+
+
+def _wanted(project: Project, targets: Sequence[str]) -> dict[str, list[str]]:
+    """Group targets by connection; an empty list of resources means all of them."""
+    wanted: dict[str, list[str]] = {}
+    for target in targets or project.default_connections:
+        connection, _, resource = target.partition(".")
+        crm = load(project.connection(connection).crm)
+        if resource:
+            crm.contract(project.connection(connection)).resource(resource)
+        chosen = wanted.setdefault(connection, [])
+        if resource and resource not in chosen:
+            chosen.append(resource)
+    return wanted
+
+
+def _resource_entry(reading: Reading) -> dict[str, Any]:
+    mark = reading.state.watermark
+    return {
+        "connection": reading.connection,
+        "resource": reading.resource.name,
+        "status": _reading_status(reading),
+        "pages": reading.pages,
+        "rows": reading.rows,
+        "new": reading.new,
+        "changed": reading.changed,
+        "unchanged": reading.unchanged,
+        "deleted": reading.deleted,
+        "watermark": mark.isoformat() if mark else None,
+        "error": str(reading.error) if reading.error else None,
+        "strategy": reading.strategy,
+        "counts": reading.counts | {"repairs": reading.repairs},
+    }
+
+
+def _reading_status(reading: Reading) -> str:
+    if isinstance(reading.error, GuardError):
+        return "guarded"
+    if isinstance(reading.error, AuthError):
+        return "refused"
+    if reading.error is not None:
+        return "failed"
+    return "ok" if reading.complete else "interrupted"

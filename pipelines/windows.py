@@ -1,0 +1,66 @@
+"""What to ask a CRM for: a window since the watermark, a whole pass, or the rest of one that was cut."""
+
+from datetime import datetime, timedelta
+
+from pipelines.fetching import Reading
+from pipelines.progress import Progress
+from sources.core.connector import Since
+from sources.core.passes import honours_since
+
+_SWEEP_EVERY = timedelta(hours=24)  # how often a windowed resource without a feed is read whole, for deletions
+
+
+def decide(reading: Reading, *, full: bool, since: datetime | None, now: datetime, progress: Progress) -> None:
+    """Fill in a reading's strategy, window and token.
+
+    `full` forgets window and token; `since` asks for a window of the operator's own, which moves no
+    watermark. Where the vendor does not document the filter, it is probed by reading.
+    """
+    state = reading.state
+    reading.token = None if full else state.page_token
+    if not isinstance(reading.resource.strategy, Since):
+        return
+    reading.strategy = _strategy(reading, full=full, now=now)
+    if reading.strategy == "full" or full:
+        return
+    if since is not None:
+        reading.since, reading.token, reading.backfill = since, None, True
+    elif not _must_read_all(reading, now, progress):
+        reading.since = state.watermark
+
+
+def _strategy(reading: Reading, *, full: bool, now: datetime) -> str:
+    strategy, known = reading.resource.strategy, reading.state.strategy
+    assert isinstance(strategy, Since)
+    if not strategy.probed:
+        return "since"
+    if known == "since" and not full:
+        return known
+    if known == "full" and not full and not _sweep_is_due(reading, now):
+        return known
+    return "since" if honours_since(reading.session, reading.resource) else "full"
+
+
+def _must_read_all(reading: Reading, now: datetime, progress: Progress) -> bool:
+    if reading.state.watermark is None:
+        return True
+    if reading.has_feed and reading.state.feed_watermark is not None:
+        return reading.state.last_full_at is None or _feed_is_too_old(reading, now, progress)
+    return _sweep_is_due(reading, now)
+
+
+def _feed_is_too_old(reading: Reading, now: datetime, progress: Progress) -> bool:
+    days = int(reading.session.connection.options["feed_reach_days"])
+    looked = reading.state.last_complete_at
+    if looked is not None and now - looked <= timedelta(days=days):
+        return False
+    progress.say(
+        f"{reading.connection} {reading.resource.name}: the last look is older than the {days} days for which"
+        " the change feed is trusted, so everything is read again"
+    )
+    return True
+
+
+def _sweep_is_due(reading: Reading, now: datetime) -> bool:
+    last = reading.state.last_full_at
+    return last is None or now - last >= _SWEEP_EVERY

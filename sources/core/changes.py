@@ -1,0 +1,95 @@
+"""What to ask for and what an answer proves: watermarks, the change feed, and the deletion guard.
+
+Pure rules, but for `read_feed`, which asks. Nothing here knows a warehouse.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sources.core.connector import Feed, FeedEntry
+from sources.core.errors import ProtocolError
+from sources.core.passes import timestamp_text
+from sources.core.sessions import Session
+
+_FEED_OVERLAP = timedelta(seconds=2)  # stamps have whole seconds, and `since` may exclude its own second
+_MAX_FEED_LIMIT = 64_000
+
+
+def watermark(started: datetime, newest: datetime | None, now: datetime, lookback: timedelta) -> datetime:
+    """Give the moment from which the next pull re-reads.
+
+    `started` is the pass's start by the server's clock, `newest` the newest change stamp seen that was not
+    ahead of the clock. The mark never runs ahead of any of the three.
+    """
+    return min(moment for moment in (started, newest, now) if moment is not None) - lookback
+
+
+def is_mass_deletion(missing: int, live: int, *, max_share: float, max_number: int) -> bool:
+    """Tell whether so many records are missing that a person must say that they are really gone."""
+    return missing > max_number or missing > live * max_share
+
+
+@dataclass(slots=True)
+class FeedReading:
+    """What a change feed told: the last entry per entity and id, and the newest moment reached."""
+
+    last: dict[tuple[str, str], FeedEntry] = field(default_factory=dict)
+    newest: datetime | None = None
+    pages: int = 0
+
+    def ids(self, entity: str, actions: Collection[str]) -> set[str]:
+        """List the ids of an entity whose last action is one of these."""
+        return {entry.id for entry in self.last.values() if entry.entity == entity and entry.action in actions}
+
+
+def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
+    """Read a change feed from a moment to its end.
+
+    The feed resumes by time only and its stamps have whole seconds, so each page is asked for with an
+    overlap and entries are told apart by their number. Fewer entries than the documented default page are
+    the end; a full page without a new entry is asked for again with a larger limit, since time alone
+    cannot pass it.
+    """
+    reading = FeedReading()
+    seen: set[int] = set()
+    limit = feed.limit
+    while True:
+        entries = _feed_page(session, feed, since, limit)
+        reading.pages += 1
+        fresh = [entry for entry in entries if entry.seq not in seen]
+        for entry in sorted(fresh, key=lambda each: each.seq):
+            seen.add(entry.seq)
+            reading.last[(entry.entity, entry.id)] = entry
+            reading.newest = max(reading.newest or entry.at, entry.at)
+        if not fresh and len(entries) < feed.limit:
+            return reading
+        following = max(entry.at for entry in entries) - _FEED_OVERLAP
+        if following <= since and not fresh:
+            limit = _raise_limit(limit)
+        since = max(since, following)
+
+
+def _feed_page(session: Session, feed: Feed, since: datetime, limit: int) -> list[FeedEntry]:
+    params = (
+        (feed.param, timestamp_text(since)),
+        ("entities", ",".join(feed.entities)),
+        (feed.limit_param, str(limit)),
+    )
+    answer = session.client.get(feed.path, params, resource="changes")
+    body = answer.json()
+    if not isinstance(body, list):
+        raise ProtocolError("the change feed is not a list", connection=session.connection.name, resource="changes")
+    entries: list[Any] = body
+    return [feed.parse(entry) for entry in entries]
+
+
+def _raise_limit(limit: int) -> int:
+    if limit >= _MAX_FEED_LIMIT:
+        raise ProtocolError(
+            f"more than {limit} changes share one moment in the change feed",
+            resource="changes",
+            hint="Run a full pull: `roundtrip pull --full`.",
+        )
+    return limit * 4

@@ -1,0 +1,39 @@
+"""A project against the sandbox, in this process, for the tests of pull, enrich and their kin."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.progress import SilentProgress
+from pipelines.pull import PullResult, pull
+from pipelines.settings import Project, load_project
+from pipelines.warehouse import Warehouse
+from sources.sandbox import Sandbox
+
+
+def project_for(box: Sandbox, root: Path, *names: str, **settings: Any) -> Project:
+    """Make a project whose connections are those of the sandbox (all, or the ones named)."""
+    environ: Mapping[str, str] = {
+        key: value for key, value in box.settings().items() if not names or key.split("__")[1].lower() in names
+    }
+    project = load_project(root, environ=environ)
+    return replace(project, default_connections=names or tuple(project.connections), **settings)
+
+
+def pulled(project: Project, *targets: str, **options: Any) -> PullResult:
+    """Pull without a word."""
+    return pull(project, targets, progress=SilentProgress(), **options)
+
+
+def part(result: PullResult, resource: str) -> dict[str, Any]:
+    """Give one resource's entry (`relm.contacts`) of a pull's result."""
+    connection, _, name = resource.partition(".")
+    entries: list[dict[str, Any]] = result.payload()["resources"]
+    return next(each for each in entries if (each["connection"], each["resource"]) == (connection, name))
+
+
+def rows(project: Project, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Ask the published warehouse."""
+    with Warehouse(project.warehouse).reading() as con:
+        return con.execute(query, list(parameters)).fetchall()
