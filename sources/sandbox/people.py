@@ -19,8 +19,8 @@ _FIRST = """
 _LAST = """
     Ortiz Okafor Kowalski Müller Şahin Nakamura Mensah García-López Petrov O'Brien Åkesson Haddad Silva
     D'Angelo Andersen Rossi Patel Novák Dubois Jansen Yılmaz Larsen Moreau Weber Costa Kim Berg Fischer
-    Ivanova Nwosu Quinn Ramos Schmidt Tanaka Ueda Varga Walsh Xu Young Zielińska Abbott Brandt Castro Demir Eriksen
-    Flores Grant Hughes Ibáñez
+    Ivanova Nwosu Quinn Ramos Schmidt Tanaka Ueda Varga Walsh Xu Young Zielińska Abbott Brandt Castro Demir
+    Eriksen Flores Grant Hughes Ibáñez
 """.split()
 _KIND = """
     Bright North Copper Silver River Harbor Cedar Summit Ember Lunar Atlas Prairie Coral Willow Granite
