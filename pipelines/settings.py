@@ -68,6 +68,12 @@ class Project:
         return sync
 
 
+def _models(home: Path, setting: str | None) -> Path:
+    """Give the folder of models: the one that is set, else the project's, else those that come with Roundtrip."""
+    own = home / (setting or "pipelines/models")
+    return own if setting or own.is_dir() else Path(__file__).parent / "models"
+
+
 def _there_are(lead: str, names: Iterable[str]) -> str:
     listed = ", ".join(names)
     return f"{lead} {listed}." if listed else ""
@@ -116,7 +122,7 @@ def load_project(root: Path | None = None, environ: Mapping[str, str] = os.envir
     return Project(
         root=home,
         warehouse=_warehouse(layers, beside, schemas={*with_key, *(listed or ())}),
-        models=home / (settings.text("models") or "pipelines/models"),
+        models=_models(home, settings.text("models")),
         connections=Lazy(with_key, lambda name: _read_connection(declared.section(name))),
         syncs=Lazy(syncs.values, lambda name: read_sync(syncs.section(name))),
         default_connections=tuple(with_key) if listed is None else listed,
