@@ -120,7 +120,7 @@ class Simulator(ABC):
             response = self._judge(request, allowance)
             response.headers.update(self.common_headers())
             if allowance:
-                response.headers.update(allowance.headers())
+                response.headers.update(self.rate_headers(allowance))
             return response
 
     def origin(
@@ -174,6 +174,10 @@ class Simulator(ABC):
         if self.tells_retry_after():
             response.headers["Retry-After"] = str(allowance.retry_after_s)
         return response
+
+    def rate_headers(self, allowance: Allowance) -> dict[str, str]:
+        """Return what every answer tells of the rate limit."""
+        return allowance.headers()
 
     def tells_retry_after(self) -> bool:
         """Say whether a 429 carries Retry-After."""

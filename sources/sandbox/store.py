@@ -72,6 +72,7 @@ class Tenant:
 
     `blanks` gives each resource with the fields a new record starts from, `keys` the natural keys.
     `step` is the resolution of the CRM's time stamps. Lists lag behind writes by `lag`.
+    A change of nothing but `silent` fields leaves a record's stamp as it is.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Tenant:
     now: Clock = utc_now
     step: timedelta = timedelta(seconds=1)
     lag: timedelta = timedelta(0)
+    silent: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.lock = RLock()
@@ -162,7 +164,8 @@ class Tenant:
             new = self._filled(resource, fields) if is_replacing else {**record.fields, **fields}
             new.update(also or {})
             self._delay(record, record.fields)
-            self.tables[resource].change(record, new, self.clock())
+            is_silent = not is_replacing and bool(fields) and self.silent.issuperset(fields)
+            self.tables[resource].change(record, new, record.updated_at if is_silent else self.clock())
             self._book("update", resource, record.id, fields, origin)
             self._announce(resource, record.id, "updated", origin, record.updated_at)
             return record
