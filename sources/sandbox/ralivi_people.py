@@ -81,7 +81,7 @@ def _deals(
 def _stage(deal: Deal, switches: RaliviSwitches) -> str:
     if deal.stage == "lost":
         return switches.lost_stage
-    if deal.stage == "negotiation" and deal.number % 8 == 4:
+    if deal.stage == "negotiation" and deal.number % 48 == 12:
         return CUSTOM_STAGE
     return _STAGE.get(deal.stage, deal.stage)
 
