@@ -42,24 +42,26 @@ def find_delta(con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence
     of a resource gives a delta even without rows, so that its table comes to be.
     """
     is_new_table = not has_table(con, reading.connection, reading.resource.name)
-    if not files and not is_new_table:
+    if reading.absent or (not files and not is_new_table):
         return None
     _compare(con, reading, files, is_new_table=is_new_table)
     counted = con.execute(
         "select count(*) filter (is_new), count(*) filter (not is_new and not is_unchanged),"
-        " count(*) filter (is_unchanged) from fresh"
+        " count(*) filter (is_unchanged), count(*) filter (is_gone and was_live) from fresh"
     ).fetchall()[0]
     reading.new += counted[0]
     reading.changed += counted[1]
     reading.unchanged += counted[2]
+    reading.deleted += counted[3]
     rows = counted[0] + counted[1]
     if not rows and not is_new_table:
         return None
     target = folder / reading.connection / f"{reading.resource.name}.delta.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     con.execute(
-        f"copy (select * exclude (is_new, is_unchanged, _seq), {literal(datetime.now(UTC).isoformat())}::timestamptz"
-        " as _synced_at, null::timestamptz as _deleted_at from fresh where not is_unchanged order by _seq)"
+        f"copy (select * exclude (is_new, is_unchanged, is_gone, was_live, _seq), {literal(datetime.now(UTC).isoformat())}::timestamptz"
+        " as _synced_at, case when is_gone then _synced_at end as _deleted_at"
+        " from fresh where not is_unchanged order by _seq)"
         f" to {literal(str(target))} (format parquet)"
     )
     return Delta(reading.resource, target, rows)
@@ -73,12 +75,14 @@ def _compare(
     nothing = "(select null::varchar as id, null::varchar as _row_hash, null::timestamptz as _deleted_at where false)"
     current = nothing if is_new_table else table_of(reading)
     stamp = f"{quoted(stamp_column(resource))} desc nulls last, " if resource.updated else ""
+    gone = f"coalesce(latest.{quoted(resource.gone_flag)}, false)" if resource.gone_flag else "false"
     con.execute(
         f"""
         create or replace temp table fresh as
-        select latest.*, current.id is null as is_new,
+        select latest.*, {gone} as is_gone, current.id is null as is_new,
+            current.id is not null and current._deleted_at is null as was_live,
             current.id is not null and current._row_hash is not distinct from latest._row_hash
-                and current._deleted_at is null as is_unchanged
+                and (current._deleted_at is not null) = ({gone}) as is_unchanged
         from (
             select * from {_rows(resource, files)}
             qualify row_number() over (partition by id order by {stamp}_seq desc) = 1
@@ -137,6 +141,25 @@ def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str])
     return ids - {row[0] for row in rows}
 
 
+def fan_out_values(con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]) -> list[str]:
+    """List the values a fan-out asks for: those of the warehouse and those read in this run, in order."""
+    fan_out = reading.resource.fan_out
+    assert fan_out is not None
+    parts = []
+    if has_table(con, reading.connection, fan_out.resource):
+        table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"
+        parts.append(f"select {quoted(fan_out.column)} as value from {table} where _deleted_at is null")
+    for other in siblings:
+        if other.session is reading.session and other.resource.name == fan_out.resource and other.seen:
+            parts.append(f"select {quoted(fan_out.column)} as value from {_rows(other.resource, other.seen)}")
+    if not parts:
+        return []
+    rows = con.execute(
+        f"select distinct value from ({' union all '.join(parts)}) where value is not null order by value"
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 # -- state ---------------------------------------------------------------------------------------
 
 
@@ -153,7 +176,7 @@ def next_state(reading: Reading, token: str | None, *, lookback: timedelta) -> S
     A watermark moves only when its window was read to the end; a pass that was cut keeps its place.
     """
     state = reading.state
-    if reading.backfill:
+    if reading.backfill or reading.absent:
         return state
     if not reading.complete or reading.error is not None:
         if reading.complete or token is None:

@@ -54,6 +54,8 @@ class Reading:
     newest: datetime | None = None
     counts: dict[str, int] = field(default_factory=dict)
     seen: list[Path] = field(default_factory=list)  # typed files of this pass, for deletions by absence
+    values: list[str] = field(default_factory=list)  # what a resource with a fan-out is asked for
+    absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
     error: ConnectorError | None = None
     new: int = 0
@@ -117,7 +119,9 @@ class Fetcher:
     def run(self) -> None:
         """Read to the end, to the first error, or until told to stop; always ends with a final segment."""
         reading = self._reading
-        steps = Pass(reading.session, reading.resource, since=reading.since, token=reading.token)
+        steps = Pass(
+            reading.session, reading.resource, since=reading.since, token=reading.token, values=reading.values
+        )
         spool: Spool | None = None
         try:
             spool = self._read(steps)
@@ -149,7 +153,10 @@ class Fetcher:
                     spool = self._new_spool()
                     cut_at = time.monotonic() + self._checkpoint_s
         except ConnectorError as error:
-            reading.error = error
+            if reading.resource.optional and not steps.pages and error.status in (404, 405, 410):
+                reading.absent = True
+            else:
+                reading.error = error
             return spool
         reading.started = reading.started or reading.now()
         reading.resumed = steps.resumed

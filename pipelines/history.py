@@ -48,7 +48,12 @@ def note_changes(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, 
         left join {table} as old on old.id = new.id
         left join roundtrip.ledger as ledger
             on ledger.connection = $connection and ledger.object = $resource and ledger.crm_id = new.id
-        where old.id is null or old._deleted_at is not null
+        where new._deleted_at is null and (old.id is null or old._deleted_at is not null)
+        union all
+        select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'deleted', 'crm'
+        from read_parquet({literal(str(delta.path))}) as new
+        join {table} as old on old.id = new.id
+        where new._deleted_at is not null and old._deleted_at is null
         """,
         names,
     )
@@ -82,14 +87,22 @@ def mark_deleted(
 def note_stage_moves(con: duckdb.DuckDBPyConnection, *, now: datetime) -> None:
     """Close and open stays so that each live deal's open stay is in its present stage.
 
-    A first stay begins when the deal was created; a move happened when the deal was last updated; where
-    the CRM gives no stamp, when we saw it. A deleted deal leaves its stage.
+    An open deal's first stay begins when the deal was created; a deal was closed when the CRM says so; any
+    other move happened when the deal was last updated; where the CRM gives no stamp, when we saw it. A
+    deleted deal leaves its stage.
     """
     con.execute(
         """
         create or replace temp table moves as
         select deal.connection, deal.id, deal.stage,
-            least(coalesce(case when stay.id is null then deal.created_at else deal.updated_at end, $now), $now) as at,
+            least(
+                coalesce(
+                    deal.closed_at,
+                    case when stay.id is null and deal.status = 'open' then deal.created_at else deal.updated_at end,
+                    $now
+                ),
+                $now
+            ) as at,
             stay.id is not null as had_stay
         from crm.deals as deal
         left join roundtrip.deal_stays as stay

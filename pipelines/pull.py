@@ -6,6 +6,7 @@ generation, so that neither can run ahead of the other.
 """
 
 import contextlib
+import json
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
@@ -115,7 +116,7 @@ class _PullRun:
         self.feeds = Feeds(lookback=self.lookback)
         self.stop = threading.Event()
         self.pending: list[Segment] = []
-        self.finished = 0
+        self.waiting = 0
         self.result = PullResult(self.run_id)
 
     def plan(
@@ -140,11 +141,19 @@ class _PullRun:
         """Read all resources side by side, committing every `checkpoint_s`, and book the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
         active = [reading for reading in self.result.readings if reading.error is None]
+        self._read_all([reading for reading in active if reading.resource.fan_out is None])
+        self._fan_out([reading for reading in active if reading.resource.fan_out is not None])
+        self._commit(last=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.result
+
+    def _read_all(self, readings: list[Reading]) -> None:
         queue: Queue[Segment] = Queue()
+        self.waiting = len(readings)
         with ThreadPoolExecutor(_THREADS) as pool:
-            futures = [pool.submit(self._fetcher(reading, queue).run) for reading in active]
+            futures = [pool.submit(self._fetcher(reading, queue).run) for reading in readings]
             try:
-                self._collect(queue, len(active))
+                self._collect(queue)
             except BaseException as error:
                 self.stop.set()
                 self._drain(queue, futures)
@@ -153,9 +162,15 @@ class _PullRun:
                 self.result.interrupted = True
         for future in futures:
             future.result()
-        self._commit(last=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return self.result
+
+    def _fan_out(self, readings: list[Reading]) -> None:
+        """Read the lists that are asked for once per value of another resource, now that those are known."""
+        if not readings or self.stop.is_set():
+            return
+        with self.warehouse.reading() as con:
+            for reading in readings:
+                reading.values = deltas.fan_out_values(con, reading, self.result.readings)
+        self._read_all(readings)
 
     def _fetcher(self, reading: Reading, queue: "Queue[Segment]") -> Fetcher:
         task = self.progress.start(f"{reading.connection} {reading.resource.name}", None)
@@ -168,12 +183,12 @@ class _PullRun:
             advance=lambda rows: self.progress.advance(task, rows),
         )
 
-    def _collect(self, queue: "Queue[Segment]", active: int) -> None:
+    def _collect(self, queue: "Queue[Segment]") -> None:
         commit_at = monotonic() + self.project.checkpoint_s
-        while self.finished < active:
+        while self.waiting:
             with contextlib.suppress(Empty):
                 self._take(queue.get(timeout=0.1))
-            if self.pending and monotonic() >= commit_at and self.finished < active:
+            if self.pending and monotonic() >= commit_at and self.waiting:
                 self._commit(last=False)
                 commit_at = monotonic() + self.project.checkpoint_s
 
@@ -188,7 +203,7 @@ class _PullRun:
         self.pending.append(segment)
         if segment.typed is not None:
             segment.reading.seen.append(segment.typed.path)
-        self.finished += segment.final
+        self.waiting -= segment.final
 
     # -- committing ------------------------------------------------------------------------------
 
@@ -254,8 +269,8 @@ class _PullRun:
     ) -> None:
         name = session.connection.name
         con.execute(
-            "insert or replace into roundtrip.connections values (?, ?, ?)",
-            [name, session.connection.crm, session.contract.name],
+            "insert or replace into roundtrip.connections values (?, ?, ?, ?)",
+            [name, session.connection.crm, session.contract.name, json.dumps(dict(session.connection.options))],
         )
         for delta in found:
             history.note_changes(con, name, delta, run_id=self.run_id, now=now)
@@ -315,4 +330,6 @@ def _reading_status(reading: Reading) -> str:
         return "refused"
     if reading.error is not None:
         return "failed"
+    if reading.absent:
+        return "absent"
     return "ok" if reading.complete else "interrupted"

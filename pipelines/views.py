@@ -1,5 +1,8 @@
 """The `crm.*` views: one model over all connections, composed from each CRM's own mapping."""
 
+import json
+from typing import Any
+
 import duckdb
 
 from pipelines.warehouse import has_table, literal, quoted
@@ -78,11 +81,13 @@ CRM_VIEWS: dict[str, dict[str, str]] = {
 
 def write_views(con: duckdb.DuckDBPyConnection) -> None:
     """Replace all `crm.*` views by ones over every connection the warehouse knows."""
-    known = con.execute("select connection, crm, contract from roundtrip.connections order by connection").fetchall()
+    known = con.execute(
+        "select connection, crm, contract, options from roundtrip.connections order by connection"
+    ).fetchall()
     for view in CRM_VIEWS:
         parts = [
-            _select(view, connection, crm, mapping)
-            for connection, crm, contract in known
+            _select(view, connection, crm, mapping, json.loads(options))
+            for connection, crm, contract, options in known
             for mapping in load(crm).contracts[contract].views.get(view, ())
             if has_table(con, connection, mapping.resource)
         ]
@@ -90,18 +95,60 @@ def write_views(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"create or replace view crm.{view} as\n{body}")
 
 
-def _select(view: str, connection: str, crm: str, mapping: View) -> str:
+def _select(view: str, connection: str, crm: str, mapping: View, options: dict[str, Any]) -> str:
     columns = dict(mapping.columns)
     if view == "contacts" and "email" in columns:
         columns["email_key"] = f"lower(trim({columns['email']}))"
+    if view == "deals":
+        columns |= _closing(connection, columns, options)
+    values = {name: _sql_value(value) for name, value in options.items()}
     selected = ",\n    ".join(
-        f"try_cast({columns.get(name, 'null')} as {kind}) as {name}" for name, kind in CRM_VIEWS[view].items()
+        f"try_cast({_filled(columns.get(name, 'null'), values)} as {kind}) as {name}"
+        for name, kind in CRM_VIEWS[view].items()
     )
     table = f"{quoted(connection)}.{quoted(mapping.resource)}"
     return (
         f"select {literal(connection)} as connection, {literal(crm)} as crm, id,\n    {selected}\n"
-        f"from {table} where _deleted_at is null and ({mapping.where})"
+        f"from {table} as record where _deleted_at is null and ({mapping.where})"
     )
+
+
+def _closing(connection: str, columns: dict[str, str], options: dict[str, Any]) -> dict[str, str]:
+    """Map custom stages to won and lost, and give a closing date where the CRM has none.
+
+    Without one it is the moment at which the deal was first seen in its closed stage, which later edits
+    do not move.
+    """
+    cases = "".join(
+        f" when lower({columns['stage']}) in ({', '.join(literal(stage) for stage in stages)}) then '{status}'"
+        for status in ("won", "lost")
+        if (stages := _stages(options.get(f"{status}_stages")))
+    )
+    status = f"case{cases} else {columns['status']} end" if cases else columns["status"]
+    if "closed_at" in columns:
+        return {"status": status}
+    entered = (
+        "select max(stay.entered_at) from roundtrip.deal_stays as stay"
+        f" where stay.connection = {literal(connection)} and stay.id = record.id and stay.left_at is null"
+    )
+    return {"status": status, "closed_at": f"case when ({status}) <> 'open' then ({entered}) end"}
+
+
+def _stages(setting: str | None) -> list[str]:
+    return [stage.strip().lower() for stage in (setting or "").split(",") if stage.strip()]
+
+
+def _filled(expression: str, values: dict[str, str]) -> str:
+    """Put a connection's options into a mapping's expression."""
+    for name, value in values.items():
+        expression = expression.replace("{" + name + "}", value)
+    return expression
+
+
+def _sql_value(value: Any) -> str:
+    if value is None:
+        return "null"
+    return literal(value) if isinstance(value, str) else str(value).lower()
 
 
 def _empty(view: str) -> str:

@@ -89,9 +89,10 @@ create table if not exists roundtrip.resource_state (
     primary key (connection, resource)
 );
 
--- Which CRM and contract each connection's tables were read by.
+-- Which CRM and contract each connection's tables were read by, and with which options (never a key).
 create table if not exists roundtrip.connections (
     connection varchar primary key,
     crm varchar,
-    contract varchar
+    contract varchar,
+    options json
 );

@@ -42,6 +42,13 @@ class Option:
     required: bool = False
 
 
+# For every CRM with deals: which of its stages mean that a deal is closed, beside those its module knows.
+STAGE_OPTIONS = (
+    Option("won_stages", "stages that mean won, comma-separated, whatever their case"),
+    Option("lost_stages", "stages that mean lost, comma-separated, whatever their case"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One workspace of a CRM: its name (dataset and settings section), address, key and options.
@@ -139,13 +146,25 @@ class FullPass:
 class Since:
     """Ask for rows changed since a watermark (re-read inclusively, lookback subtracted).
 
-    `probed` means that the vendor does not document the filter: it is used only where a read-only
-    probe found that it works, otherwise the resource falls back to a full pass.
+    `param` is the query parameter; where a query takes the moment in its JSON body, `body` composes what
+    is added to it from the moment's text. `probed` means that the vendor does not document the filter: it
+    is used only where a read-only probe found that it works, otherwise every pull is a full pass.
     """
 
     param: str
     updated: str
     probed: bool = False
+    body: Callable[[str], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Ask a list once per value of a column of another resource, as the parameter `param`."""
+
+    resource: str
+    column: str
+    param: str
+    in_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +174,10 @@ class Resource:
     `variants` are the parameter sets whose walks together make one pass (usually one, empty).
     `one` is the path of a single record (`{id}`), used to confirm that a missing record is gone.
     `unhashed` names vendor fields whose change alone does not make a new version of a row.
+    `optional`: the vendor does not document the list; a 404 or 405 then means that there is none.
+    `gone_flag` names a field that is true for deleted records, where lists show them.
+    `fan_out` asks once per value of another resource, for lists that have no unscoped form.
+    `envelope` names a top-level object that holds the record's fields (`attributes`).
     """
 
     name: str
@@ -170,7 +193,9 @@ class Resource:
     body: Mapping[str, Any] | None = None
     unhashed: frozenset[str] = frozenset()
     optional: bool = False
-    doc: str = ""
+    gone_flag: str | None = None
+    fan_out: FanOut | None = None
+    envelope: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +228,8 @@ class FeedEntry:
 class View:
     """How one resource appears in a `crm.*` view: view column -> SQL over the raw table's columns.
 
-    A column that is not named is null. `where` narrows the rows (without the `_deleted_at` rule).
+    A column that is not named is null. `where` narrows the rows (without the `_deleted_at` rule). An
+    option of the connection stands in braces (`{currency}`) and becomes a SQL literal.
     """
 
     resource: str

@@ -1,7 +1,8 @@
 """One pass over a resource: the walks of its variants joined, with what is known of its completeness."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -17,13 +18,20 @@ _FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 class Pass:
     """Iterate the pages of one resource.
 
-    `since` narrows the pass to rows changed at or after that moment, where the strategy can. `token`
-    resumes an earlier pass that was cut. After the last page `complete` tells whether the pass ended as
-    the vendor documents; a pass that was resumed saw only its own part. `token` is where to go on.
+    `since` narrows the pass to rows changed at or after that moment, where the strategy can. `values` are
+    those a resource with a `fan_out` is asked for, one by one. `token` resumes an earlier pass that was cut.
+    After the last page `complete` tells whether the pass ended as the vendor documents; a pass that was
+    resumed saw only its own part. `token` is where to go on.
     """
 
     def __init__(
-        self, session: Session, resource: Resource, *, since: datetime | None = None, token: str | None = None
+        self,
+        session: Session,
+        resource: Resource,
+        *,
+        since: datetime | None = None,
+        token: str | None = None,
+        values: Sequence[str] = (),
     ) -> None:
         self.session = session
         self.resource = resource
@@ -33,12 +41,13 @@ class Pass:
         self.complete = False
         self.pages = 0
         self.repairs = 0
+        self._requests = self._compose(values)
 
     def __iter__(self) -> Iterator[Page]:
         first, start = _split_token(self.token)
         complete = True
-        for number in range(first, len(self.resource.variants)):
-            steps = self._walk(number, start)
+        for number in range(first, len(self._requests)):
+            steps = self._walk(self._requests[number], start)
             for page in steps:
                 self.pages += 1
                 self.token = f"{number}|{page.token}" if page.token else f"{number + 1}|"
@@ -49,28 +58,56 @@ class Pass:
             start = None
         self.complete = complete
 
-    def _walk(self, number: int, start: str | None) -> Walk:
-        params = self.resource.variants[number]
-        if self.since is not None and isinstance(self.resource.strategy, Since):
-            params = (*params, (self.resource.strategy.param, timestamp_text(self.since)))
-        request = Request(self.resource.path, params=params, method=self.resource.method, body=self.resource.body)
-        return walk(
-            self._fetch, request, self.resource.paging, id_field=self.resource.key, start=start, in_flight=4
-        )
+    def _compose(self, values: Sequence[str]) -> list[Request]:
+        """List the first request of each walk: one per variant and value, narrowed by `since`."""
+        resource, fan_out = self.resource, self.resource.fan_out
+        params, body = _narrowed(resource, self.since)
+        scopes: list[tuple[tuple[tuple[str, str], ...], dict[str, str]]] = [((), {})]
+        if fan_out is not None:
+            scopes = [
+                ((), {fan_out.param: value}) if fan_out.in_body else (((fan_out.param, value),), {})
+                for value in values
+            ]
+        return [
+            Request(
+                resource.path,
+                params=(*variant, *scope, *params),
+                method=resource.method,
+                body={**resource.body, **body, **extra} if resource.body is not None else None,
+            )
+            for scope, extra in scopes
+            for variant in resource.variants
+        ]
+
+    def _walk(self, request: Request, start: str | None) -> Walk:
+        resource = self.resource
+        return walk(self._fetch, request, resource.paging, id_field=resource.key, start=start, in_flight=4)
 
     def _fetch(self, request: Request) -> Answer:
-        client = self.session.client
-        if request.method == "GET":
-            return client.get(request.path, request.params, resource=self.resource.name)
-        body = msgspec.json.encode(request.body)
-        return client.send(
-            request.method,
-            request.path,
-            params=request.params,
-            body=body,
-            repeatable=True,
-            resource=self.resource.name,
-        )
+        return fetch(self.session, request, self.resource.name)
+
+
+def fetch(session: Session, request: Request, resource: str) -> Answer:
+    """Send a read request; a query by POST changes nothing and may be repeated like a GET."""
+    if request.method == "GET":
+        return session.client.get(request.path, request.params, resource=resource)
+    return session.client.send(
+        request.method,
+        request.path,
+        params=request.params,
+        body=msgspec.json.encode(request.body),
+        repeatable=True,
+        resource=resource,
+    )
+
+
+def _narrowed(resource: Resource, since: datetime | None) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]:
+    strategy = resource.strategy
+    if since is None or not isinstance(strategy, Since):
+        return (), {}
+    if strategy.body is not None:
+        return (), strategy.body(timestamp_text(since))
+    return ((strategy.param, timestamp_text(since)),), {}
 
 
 def timestamp_text(moment: datetime) -> str:
@@ -97,7 +134,7 @@ def honours_since(session: Session, resource: Resource) -> bool:
 
 def _probe_rows(session: Session, resource: Resource, extra: tuple[tuple[str, str], ...]) -> list[dict[str, object]]:
     steps = walk(
-        lambda request: session.client.get(request.path, request.params, resource=resource.name),
+        lambda request: fetch(session, request, resource.name),
         Request(resource.path, params=(*resource.variants[0], *extra)),
         resource.paging,
         id_field=resource.key,

@@ -136,26 +136,45 @@ def _typed(column: Column, place: int) -> str:
 
 
 def _extra(resource: Resource) -> str:
-    """Compose `_extra`: undeclared keys and misfits as one JSON object, null where there are none.
-
-    Keys are addressed by JSON pointers, since a vendor's key may hold quotes or dots.
-    """
-    known = ", ".join(_text(column.source) for column in resource.columns)
+    """Compose `_extra`: undeclared fields and misfits as one JSON object, null where there are none."""
+    parts = [_undeclared(resource, "")]
+    if resource.envelope:
+        parts.append(_undeclared(resource, f"/{resource.envelope}"))
     misfits = ", ".join(
-        f"case when texts[{place}] is not null and {_name(column)} is null then {_text(column.source)} end"
+        f"case when texts[{place}] is not null and {_name(column)} is null"
+        f" then {_text(_json_key(column.source))} || json_extract(record, {_text(column.json_path)})::varchar end"
         for place, column in enumerate(resource.columns, 1)
         if column.kind not in ("text", "json")
     )
-    undeclared = f"list_filter(json_keys(record), lambda key: not list_contains([{known}], key))"
     if misfits:
-        undeclared = f"list_concat({undeclared}, list_filter([{misfits}], lambda key: key is not null))"
-    pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"
-    parts = (
-        f"list_filter(list_transform({undeclared}, lambda key:"
-        f" to_json(key)::varchar || ':' || nullif(json_extract(record, {pointer})::varchar, 'null')),"
-        " lambda part: part is not null)"
+        parts.append(f"[{misfits}]")
+    listed = f"list_filter(flatten([{', '.join(parts)}]), lambda part: part is not null)"
+    return f"(nullif('{{' || array_to_string({listed}, ',') || '}}', '{{}}'))::json"
+
+
+def _undeclared(resource: Resource, below: str) -> str:
+    """List the undeclared keys at the root or in the envelope, each as `"key":value`.
+
+    Keys are addressed by JSON pointers, since a vendor's key may hold quotes or dots. A value that the
+    vendor wraps (`{"value": ...}`) is unwrapped.
+    """
+    known = {column.source for column in resource.columns}
+    if resource.envelope:
+        known |= {resource.envelope}
+    listed = ", ".join(_text(name) for name in sorted(known))
+    keys = f"json_keys(record, {_text(below)})" if below else "json_keys(record)"
+    pointer = f"{_text(below)} || '/' || replace(replace(key, '~', '~0'), '/', '~1')"
+    value = f"json_extract(record, {pointer})"
+    if below:
+        value = f"case when json_exists(record, {pointer} || '/value') then json_extract(record, {pointer} || '/value') else {value} end"
+    return (
+        f"list_transform(list_filter({keys}, lambda key: not list_contains([{listed}], key)), lambda key:"
+        f" to_json(key)::varchar || ':' || nullif(({value})::varchar, 'null'))"
     )
-    return f"(nullif('{{' || array_to_string({parts}, ',') || '}}', '{{}}'))::json"
+
+
+def _json_key(name: str) -> str:
+    return msgspec.json.encode(name).decode() + ":"
 
 
 def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, now: datetime) -> Typed:

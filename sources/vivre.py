@@ -1,0 +1,146 @@
+"""Vivre by Invrsys (invrsys.com): contacts of one workspace; deals and activities where the API serves them.
+
+Vendor page: invrsys.com/vivre/api. Keys `vv_live_…` as Bearer, with the header `X-Workspace-ID`, so
+`workspace_id` is required. Documented to be read: contacts only (offset, at most 500, with `total`). Whether
+deals and activities can be listed is found out by asking; where not, they are write-only.
+
+There is no since-filter and no change stamp: every pull is a full pass, unchanged rows are dropped by hash,
+and a missing contact is confirmed by asking for it. Oddities: money is in the smallest unit of a currency
+that the API does not tell; `tags` can be written but are not in the documented record; `ai_score` is the
+vendor's own and cannot be written; an activity's time cannot be set.
+"""
+
+from sources.core.connector import (
+    STAGE_OPTIONS,
+    Connection,
+    Connector,
+    Contract,
+    OffsetPages,
+    Option,
+    Resource,
+    View,
+    columns,
+)
+from sources.core.reading import lazy_source
+
+# -- tables --------------------------------------------------------------------------------------
+
+_PAGES = OffsetPages(limit=500, data="data", total="total")
+
+CONTACTS = Resource(
+    "contacts",
+    "/contacts",
+    columns(
+        id="text",
+        name="text",
+        email="text",
+        company="text",
+        ai_score="bigint",
+        stage="text",
+        tags="json",
+        created_at="timestamp",
+    ),
+    _PAGES,
+    one="/contacts/{id}",
+)
+
+# Fields as documented for writing; the list itself is a guess that only an answer confirms (fact sheet B1).
+DEALS = Resource(
+    "deals",
+    "/deals",
+    columns(
+        id="text",
+        contact_id="text",
+        title="text",
+        value="decimal",
+        stage="text",
+        closed_at="timestamp",
+        created_at="timestamp",
+    ),
+    _PAGES,
+    optional=True,
+)
+
+ACTIVITIES = Resource(
+    "activities",
+    "/activities",
+    columns(id="text", contact_id="text", deal_id="text", type="text", note="text", created_at="timestamp"),
+    _PAGES,
+    optional=True,
+)
+
+# -- unified views -------------------------------------------------------------------------------
+
+VIEWS = {
+    "contacts": (
+        View(
+            "contacts",
+            {
+                "email": "email",
+                "full_name": "name",
+                "company": "company",
+                "stage": "stage",
+                "score": "ai_score",
+                "tags": "tags",
+                "created_at": "created_at",
+            },
+        ),
+    ),
+    "deals": (
+        View(
+            "deals",
+            {
+                "title": "title",
+                "stage": "stage",
+                "status": "case stage when 'won' then 'won' when 'lost' then 'lost' else 'open' end",
+                "amount": "value / power(10, {minor_units})::decimal(18,0)",
+                "currency": "{currency}",
+                "contact_id": "contact_id",
+                "closed_at": "closed_at",
+                "created_at": "created_at",
+            },
+        ),
+    ),
+    "activities": (
+        View(
+            "activities",
+            {
+                "type": "type",
+                "body": "note",
+                "contact_id": "contact_id",
+                "deal_id": "deal_id",
+                "occurred_at": "created_at",
+                "created_at": "created_at",
+            },
+        ),
+    ),
+}
+
+# -- connector -----------------------------------------------------------------------------------
+
+OPTIONS = (
+    Option("workspace_id", "the workspace, `ws_…`, sent as X-Workspace-ID with every request", required=True),
+    Option("currency", "currency of the workspace, which the API does not tell (B14)", default="INR"),
+    Option("minor_units", "decimal places of that currency: 2 for paise (B14)", default=2),
+    *STAGE_OPTIONS,
+)
+
+
+def _headers(connection: Connection) -> dict[str, str]:
+    return {"X-Workspace-ID": str(connection.options["workspace_id"])}
+
+
+CONTRACT = Contract("v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS)
+
+CONNECTOR = Connector(
+    crm="vivre",
+    title="Vivre",
+    base_url="https://api.invrsys.com/vivre/v1",
+    contracts={"v1": CONTRACT},
+    contract=lambda connection: CONTRACT,
+    options=OPTIONS,
+    headers=_headers,
+    max_per_minute=60,
+)
+
+vivre = lazy_source(CONNECTOR)
