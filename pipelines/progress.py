@@ -1,0 +1,192 @@
+"""Shows how far long work has come: bars on a terminal, plain lines elsewhere, always on standard error.
+
+Every method may be called from any thread, and none ever fails a run: a closed standard error is ignored.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from pipelines.render import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+class Progress(Protocol):
+    """What long work reports to; texts may come from a CRM."""
+
+    def start(self, task: str, total: int | None = None) -> int:
+        """Begin a task of `total` items (None: not known) and return its id."""
+
+    def advance(self, task_id: int, n: int = 1) -> None:
+        """Count `n` more items of a task."""
+
+    def done(self, task_id: int) -> None:
+        """End a task."""
+
+    def say(self, line: str) -> None:
+        """Tell one line."""
+
+
+@dataclass(slots=True)
+class _Task:
+    name: str
+    total: int | None
+    count: int = 0
+    said_at: float = 0.0
+
+    def line(self) -> str:
+        of = f" of {self.total:,}" if self.total is not None else ""
+        return f"{self.name}: {self.count:,}{of}"
+
+
+class SilentProgress:
+    """Say nothing."""
+
+    def start(self, task: str, total: int | None = None) -> int:
+        return 0
+
+    def advance(self, task_id: int, n: int = 1) -> None:
+        pass
+
+    def done(self, task_id: int) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+
+class PlainProgress:
+    """Write lines: what is told, each task's end, and between them a sign of life now and then."""
+
+    def __init__(
+        self, stream: TextIO, *, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._every_s = every_s
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._tasks: dict[int, _Task] = {}
+        self._next_id = 1
+
+    def start(self, task: str, total: int | None = None) -> int:
+        with self._lock:
+            task_id, self._next_id = self._next_id, self._next_id + 1
+            self._tasks[task_id] = _Task(task, total, said_at=self._clock())
+            return task_id
+
+    def advance(self, task_id: int, n: int = 1) -> None:
+        with self._lock:
+            task = self._tasks.get(task_id)
+            if task is None:
+                return
+            task.count += n
+            if self._clock() - task.said_at >= self._every_s:
+                task.said_at = self._clock()
+                self.say(task.line())
+
+    def done(self, task_id: int) -> None:
+        with self._lock:
+            task = self._tasks.pop(task_id, None)
+            if task is not None:
+                self.say(task.line())
+
+    def say(self, line: str) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            print(clean(line), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """End the tasks that are still open."""
+        for task_id in sorted(self._tasks):
+            self.done(task_id)
+
+
+class TerminalProgress:
+    """Draw a bar per running task below the lines told; nothing is drawn while no task runs."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._lock = threading.RLock()
+        self._tasks: dict[int, _Task] = {}
+        self._bars: RichProgress | None = None
+        self._ids: dict[int, TaskID] = {}
+
+    def start(self, task: str, total: int | None = None) -> int:
+        with self._lock:
+            task_id = len(self._ids) + 1
+            self._tasks[task_id] = _Task(clean(task), total)
+            self._ids[task_id] = self._drawn().add_task(clean(task), total=total)
+            return task_id
+
+    def advance(self, task_id: int, n: int = 1) -> None:
+        with self._lock:
+            if task_id in self._tasks and self._bars is not None:
+                self._tasks[task_id].count += n
+                self._bars.advance(self._ids[task_id], n)
+
+    def done(self, task_id: int) -> None:
+        with self._lock:
+            task = self._tasks.pop(task_id, None)
+            if task is None or self._bars is None:
+                return
+            self._bars.remove_task(self._ids[task_id])
+            self.say(task.line())
+            if not self._tasks:
+                self._bars.stop()
+                self._bars = None
+
+    def say(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(clean(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """End the tasks that are still open and take the bars away."""
+        for task_id in sorted(self._tasks):
+            self.done(task_id)
+
+    def _drawn(self) -> "RichProgress":
+        """Give the bars, drawn from now on: they stop when no task runs, so that a question can be asked."""
+        if self._bars is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            name = TextColumn("{task.description}", markup=False)
+            self._bars = Progress(
+                name,
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+        return self._bars
+
+
+@contextlib.contextmanager
+def show_progress(stream: TextIO | None = None) -> Iterator[Progress]:
+    """Choose what the stream (default: standard error) can show."""
+    stream = stream or sys.stderr
+    shown = _on_terminal(stream) if is_terminal(stream) else PlainProgress(stream)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def _on_terminal(stream: TextIO) -> TerminalProgress:
+    from rich.console import Console
+
+    return TerminalProgress(Console(file=stream))

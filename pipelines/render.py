@@ -1,0 +1,285 @@
+"""How results reach people and programs: short tables, one JSON object, one-line errors.
+
+Nothing here decides anything. Every text from a CRM passes `clean` before it reaches a terminal.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from sources.core.errors import AuthError, ConfigError, ConnectorError, GuardError, LockedError, QuotaError
+
+MAX_ROWS = 1000  # rows of a plan in one JSON object; all with --diff
+_SHOWN_ROWS = 20  # rows of a plan on a terminal; all with --diff
+_WIDEST = 80
+
+# Control characters, surrogates, line separators, and the marks that turn the reading direction around.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+_COUNTS = ("create", "update", "unchanged", "rejected", "skipped", "conflict")
+_DONE_COUNTS = (*_COUNTS, "created", "updated", "unknown")
+_SYNC_KEYS = {"sync": None, "connection": None, "object": None, "rows": ()}
+
+# What the JSON object of a command holds where the command did not get so far.
+EMPTY: Mapping[str, Mapping[str, Any]] = {
+    "pull": {"resources": ()},
+    "enrich": {"models": ()},
+    "plan": {**_SYNC_KEYS, "counts": dict.fromkeys(_COUNTS, 0)},
+    "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
+    "status": {"connections": (), "syncs": (), "last_run": None},
+}
+
+
+class Result(Protocol):
+    """What every command gives back."""
+
+    @property
+    def run_id(self) -> str | None: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def exit_code(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
+    def payload(self) -> dict[str, Any]:
+        """Give the command's own keys of the JSON object."""
+
+
+class Failure:
+    """The result of a command that ended with an exception."""
+
+    run_id: str | None = None
+
+    def __init__(self, command: str, exit_code: int, error: str) -> None:
+        self.exit_code = exit_code
+        self.error = error
+        self.status = _STATUSES.get(exit_code, "failed")
+        self._command = command
+
+    def payload(self) -> dict[str, Any]:
+        """Give the command's keys, empty."""
+        return dict(EMPTY.get(self._command, {}))
+
+
+_STATUSES = {0: "ok", 2: "refused", 3: "refused", 4: "locked", 5: "guarded", 130: "interrupted"}
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Sort an exception into the exit codes of the command line."""
+    match error:
+        case KeyboardInterrupt():
+            return 130
+        case AuthError():
+            return 3
+        case QuotaError():
+            return 1
+        case ConfigError():
+            return 2
+        case LockedError():
+            return 4
+        case GuardError():
+            return 5
+    return 1
+
+
+def error_line(error: BaseException) -> str:
+    """Put an exception into one line; an unforeseen one may quote a record, so only its kind and place."""
+    if isinstance(error, ConnectorError):
+        return clean(str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; what was committed stays, and the next run goes on from there"
+    return (
+        f"internal error: {type(error).__name__}{_place(error)}. Run it again with --debug for the traceback."
+    )
+
+
+def error_lines(result: Result) -> list[str]:
+    """List a result's errors, each once: its own and those of the things it lists."""
+    entries = [
+        each for value in result.payload().values() if isinstance(value, list | tuple) for each in value
+    ]
+    errors = [each.get("error") for each in entries if isinstance(each, Mapping)]
+    return list(dict.fromkeys(clean(str(error)) for error in (result.error, *errors) if error))
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" in {Path(trace.tb_frame.f_code.co_filename).name} line {trace.tb_lineno}"
+
+
+# -- texts ---------------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    r"""Make a text harmless on a terminal: control characters are shown as `\x1b`, never sent."""
+    return _UNSAFE.sub(lambda match: _escaped(match.group()), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case dict() | list() | tuple():
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            text = str(value)
+    text = clean(text)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _width(text: str) -> int:
+    """Count the cells a text takes on a terminal, near enough to align columns."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
+# -- JSON ----------------------------------------------------------------------------------------
+
+
+def json_object(command: str, result: Result, *, all_rows: bool = False) -> str:
+    """Give the one JSON object of a command; pure ASCII, so that it is harmless on a terminal too."""
+    payload = result.payload()
+    if "rows" in payload and not all_rows:
+        payload["rows"] = payload["rows"][:MAX_ROWS]
+    common = {
+        "command": command,
+        "run_id": result.run_id,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "error": result.error,
+    }
+    return json.dumps(_jsonable({**common, **payload}), default=str)
+
+
+def _jsonable(value: Any) -> Any:
+    """Replace what JSON has no word for: not-a-number and infinity, which a model may hold."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case Mapping():
+            return {str(name): _jsonable(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_jsonable(each) for each in value]
+    return value
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def show(result: Result, stream: TextIO, *, all_rows: bool = False) -> None:
+    """Write a command's result for a person."""
+    payload = result.payload()
+    if "counts" in payload and "sync" in payload:
+        _show_sync(payload, stream, all_rows=all_rows)
+        return
+    for name, value in payload.items():
+        if isinstance(value, list | tuple) and value:
+            _show_list(value, stream)
+        elif isinstance(value, Mapping):
+            _show_table([value], stream)
+        elif value is not None and not isinstance(value, list | tuple):
+            print(f"{name.replace('_', ' ')}: {_cell(value)}", file=stream)
+
+
+def _show_list(entries: Sequence[Any], stream: TextIO) -> None:
+    if all(isinstance(entry, Mapping) and "lines" in entry for entry in entries):
+        for entry in entries:
+            print(
+                "\n".join([_cell(entry["step"]), *(f"  {clean(line)}" for line in entry["lines"]), ""]),
+                file=stream,
+            )
+        return
+    if not all(isinstance(entry, Mapping) for entry in entries):
+        for entry in entries:
+            print(_cell(entry), file=stream)
+        return
+    _show_table([row for entry in entries for row in _flat(entry)], stream)
+
+
+def _flat(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give an entry as rows: one for each thing in the list it holds, if it holds one."""
+    own = {name: value for name, value in entry.items() if not isinstance(value, list | Mapping)}
+    inner = [value for value in entry.values() if isinstance(value, list) and value]
+    rows = inner[0] if inner and all(isinstance(each, Mapping) for each in inner[0]) else [{}]
+    return [{**own, **row} for row in rows]
+
+
+def _show_table(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
+    used = [name for name in names if any(row.get(name) is not None for row in rows)]
+    for line in table_lines(used, [[row.get(name) for name in used] for row in rows]):
+        print(line, file=stream)
+
+
+def table_lines(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lay out a table: numbers to the right, the rest to the left, two spaces between."""
+    values = [list(row) for row in rows]
+    cells = [[name.replace("_", " ") for name in names], *([_cell(value) for value in row] for row in values)]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(names))]
+    to_right = [all(_is_number(row[column]) for row in values) for column in range(len(names))]
+    return [
+        "  ".join(
+            " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
+            for cell, width, right in zip(row, widths, to_right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+# -- plans ---------------------------------------------------------------------------------------
+
+
+def plan_line(payload: Mapping[str, Any]) -> str:
+    """Put a plan's or a push's counts into one line."""
+    counts = {name: count for name, count in payload["counts"].items() if count}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing to do"
+    return clean(f"{payload['sync']} to {payload['connection']} {payload['object']}: {told}")
+
+
+def _show_sync(payload: Mapping[str, Any], stream: TextIO, *, all_rows: bool) -> None:
+    if payload["sync"] is None:
+        return
+    print(plan_line(payload), file=stream)
+    rows = payload["rows"] if all_rows else payload["rows"][:_SHOWN_ROWS]
+    if rows:
+        table = [
+            [row.get("action"), row.get("key"), _edits(row.get("fields")), row.get("reason")] for row in rows
+        ]
+        for line in table_lines(["action", "key", "fields", "reason"], table):
+            print(line, file=stream)
+    if len(payload["rows"]) > len(rows):
+        print(f"… and {len(payload['rows']) - len(rows):,} more; --diff lists all", file=stream)
+
+
+def _edits(fields: Mapping[str, Any] | None) -> str | None:
+    """Say what would change, field by field."""
+    edits = [
+        f"{name}: {_value(edit.get('old'))} → {_value(edit.get('new'))}"
+        for name, edit in (fields or {}).items()
+    ]
+    return "; ".join(edits) or None
+
+
+def _value(value: Any) -> str:
+    return "(empty)" if value in (None, "") else str(value)
