@@ -188,7 +188,7 @@ class _CursorWalk(Walk):
 
 # -- offset --------------------------------------------------------------------------------------
 
-_SAME_HEADS = 3
+_SAME_HEADS = 5
 _SPARE_REQUESTS = 200
 _REQUESTS_PER_PAGE = 20
 _REREADS = 2
@@ -201,7 +201,8 @@ class _OffsetWalk(Walk):
     `_position` is where the list goes on after the last page used, `_last` the last rows read, without a gap,
     `_size` the most rows that an answer held (a server may cap the limit silently), `_overlap` how many
     rows are asked for again. An end is believed after a look a whole page back that shows nothing new
-    (or the stated total), and an empty array behind it.
+    (or the stated total), and an empty array behind it; `_slack` is how far behind, after rows inserted
+    in front have pushed known ones there.
     """
 
     def __init__(
@@ -222,6 +223,7 @@ class _OffsetWalk(Walk):
         self._size = 0
         self._overlap = max(1, paging.overlap)
         self._window = 1
+        self._slack = 0
         self._is_mending = False
         self._highest = -1
         self._heads: Counter[str] = Counter()
@@ -256,21 +258,23 @@ class _OffsetWalk(Walk):
     def _read_to_end(self) -> Iterator[Page]:
         reach, is_probe = self._step(), False
         while True:
-            offset = self._position if is_probe else max(0, self._position - reach)
+            offset = self._position + self._slack if is_probe else max(0, self._position - reach)
             is_ahead = not is_probe and reach == self._step() and self._size > 1
             part = self._read(offset, is_ahead=is_ahead)
             if not part.ids and (is_probe or offset == 0):
                 return
             if is_probe:
                 is_probe = False  # rows stand there after all: come to them with an overlap
+                self._slack = max(1, 2 * self._slack)
             elif self._joins(part, offset):
                 fresh = self._fresh(part)
                 has_new = any(row_id not in self._last for row_id in part.ids)
                 self._use(part, offset)
+                self._slack = 0 if has_new else self._slack
                 if fresh.rows:
                     yield self._page(fresh, str(self._position))
                 was_wide = offset == 0 or reach >= self._size - 1
-                is_short = len(part.ids) < (self._paging.limit if offset == 0 else self._size)
+                is_short = len(part.ids) < (self._size if self._highest else self._paging.limit)
                 is_probe = self._is_last(part) or (is_short and was_wide and not has_new)
                 reach = max(1, self._size - 1) if is_short else self._step()
             else:
@@ -339,8 +343,9 @@ class _OffsetWalk(Walk):
 
     def _use(self, part: "_Part", offset: int) -> None:
         self._is_mending = False
-        self._position = offset + len(part.ids)
-        self._last = self._joined(part, offset)
+        behind = self._behind(part)
+        self._position = offset + len(part.ids) + len(behind)
+        self._last = {**self._before(part, offset), **dict(zip(part.ids, part.rows, strict=True)), **behind}
         if len(part.ids) >= self._size:
             self._window = min(self._in_flight, self._window + 2) if self._size else 1
         self._size = max(self._size, len(part.ids))
@@ -352,14 +357,20 @@ class _OffsetWalk(Walk):
             if self._heads[part.ids[0]] > _SAME_HEADS:
                 raise ProtocolError("page after page begins with the same row", hint="The offset is ignored.")
 
-    def _joined(self, part: "_Part", offset: int) -> dict[str, msgspec.Raw]:
-        """Give the last rows read with a page behind them; what stood where the page begins makes way."""
-        rows = dict(zip(part.ids, part.rows, strict=True))
+    def _before(self, part: "_Part", offset: int) -> dict[str, msgspec.Raw]:
+        """Give the last rows read that stand before a page."""
         if offset == 0 or part.ids[0] not in self._last:
-            return rows
+            return {}
         before = takewhile(lambda pair: pair[0] != part.ids[0], self._last.items())
-        kept = [pair for pair in before if pair[0] not in rows][-_PAGES_KNOWN * self._size :]
-        return {**dict(kept), **rows}
+        page = set(part.ids)
+        return dict([pair for pair in before if pair[0] not in page][-_PAGES_KNOWN * self._size :])
+
+    def _behind(self, part: "_Part") -> dict[str, msgspec.Raw]:
+        """Give the last rows read that stand behind a page, pushed there by rows inserted in front."""
+        places = {row_id: place for place, row_id in enumerate(self._last)}
+        if len(part.ids) < self._size or not places.keys() >= set(part.ids):
+            return {}
+        return dict(list(self._last.items())[max(places[row_id] for row_id in part.ids) + 1 :])
 
     def _is_last(self, part: "_Part") -> bool:
         return part.total is not None and self._position >= part.total
