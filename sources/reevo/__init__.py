@@ -1,0 +1,39 @@
+"""Reevo (reevo.ai): accounts, contacts, opportunities, tasks, activities and notes.
+
+Two public APIs share a host and, it is assumed, their ids: v2 (`sources.reevo.v2`), the only one that lists
+contacts and tells what changed, and v1 (`sources.reevo.v1`), the fallback by setting. The same keys serve
+both; they travel as Bearer for v2 and in `x-api-key`, which both accept. Neither has bulk writes, an
+idempotency key or a published limit, so the pace is our own.
+Vendor pages: help.reevo.ai, "Public API v2" and "Integrations With Other Tools".
+"""
+
+from sources.core.connector import STAGE_OPTIONS, Connection, Connector, Contract, Option
+from sources.core.reading import lazy_source
+from sources.reevo import v1, v2
+
+_CONTRACTS = {"v2": v2.CONTRACT, "v1": v1.CONTRACT}
+
+OPTIONS = (
+    Option("api_version", "which API to use (v1 lists no contacts and no changes)", "v2", ("v2", "v1")),
+    Option("currency", "currency of all amounts, which the API does not tell"),
+    *STAGE_OPTIONS,
+)
+
+
+def _contract(connection: Connection) -> Contract:
+    return _CONTRACTS[str(connection.options["api_version"])]
+
+
+CONNECTOR = Connector(
+    crm="reevo",
+    title="Reevo",
+    base_url="https://api.reevo.ai",
+    auth_header="X-Api-Key",
+    auth_prefix="",
+    contracts=_CONTRACTS,
+    contract=_contract,
+    options=OPTIONS,
+    max_per_minute=300,
+)
+
+reevo = lazy_source(CONNECTOR)
