@@ -9,14 +9,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import sources
 from pipelines.layers import CONFIG, Section, read_layers, set_hint
 from pipelines.syncs import FieldRule, Mode, Sync, check_target, read_sync
+from sources.core.auth import check_base_url
 from sources.core.connector import Connection, Connector, Option
 from sources.core.errors import ConfigError
 
@@ -60,7 +59,7 @@ class Project:
     def sync(self, name: str) -> Sync:
         """Find a sync whose target exists and can be written to; `ConfigError` otherwise."""
         if name not in self.syncs:
-            have = _there_are("There are:", self.syncs) or f"Declare it as [syncs.{name}]."
+            have = _there_are("There are:", self.syncs) or "Declare it as [syncs.NAME]."
             raise ConfigError(f"there is no sync {name!r} in {CONFIG}", hint=have)
         sync = self.syncs[name]
         connection = self.connection(sync.connection)
@@ -69,7 +68,7 @@ class Project:
 
 
 def _models(home: Path, setting: str | None) -> Path:
-    """Give the folder of models: the one that is set, else the project's, else those that come with Roundtrip."""
+    """Give the folder of models: the one set, else the project's, else those that come with Roundtrip."""
     own = home / (setting or "pipelines/models")
     return own if setting or own.is_dir() else Path(__file__).parent / "models"
 
@@ -197,32 +196,11 @@ def _base_url(section: Section, connector: Connector) -> str:
     url = section.text("base_url", connector.base_url)
     if url is None:
         raise section.error("base_url", f"is not set: each tenant of {connector.title} has its own address")
-    return _checked_url(section, url)
-
-
-def _checked_url(section: Section, url: str) -> str:
-    """Refuse an address that would send the key in the clear, or that is none."""
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or parts.username
-        or parts.query
-        or parts.fragment
-    ):
-        raise section.error("base_url", "is not an address such as https://crm.example/api")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise section.error("base_url", "is plain http: the key would travel in the clear")
-    return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+        check_base_url(section.path[-1], url)
+    except ConfigError as error:
+        raise ConfigError(error.what, hint=set_hint(*section.path, "base_url")) from error
+    return url.rstrip("/")
 
 
 def _api_key(section: Section) -> str:
@@ -236,8 +214,11 @@ def _option(section: Section, option: Option) -> str | int | float | bool | None
     """Read one option as the type of its default."""
     if option.required and section.text(option.name) is None:
         raise section.error(option.name, f"is not set: {option.doc}")
+    if option.default is None and section.text(option.name) is None:
+        return None
     if option.choices:
-        return section.choice(option.name, option.choices, str(option.default))
+        is_open = option.default is None and section.text(option.name) is None
+        return None if is_open else section.choice(option.name, option.choices, str(option.default))
     if isinstance(option.default, bool):
         return section.flag(option.name, default=option.default)
     if isinstance(option.default, int):
