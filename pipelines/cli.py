@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines import render
+from pipelines import __version__, render
 from pipelines.progress import Progress, show_progress
 from sources.core.errors import ConfigError
 
@@ -62,9 +62,7 @@ def _stop(*_: object) -> NoReturn:
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        print(f"roundtrip {version('roundtrip')}")
+        print(f"roundtrip {__version__}")
         raise typer.Exit
 
 
@@ -197,10 +195,10 @@ def plan(
     """
 
     def work(progress: Progress) -> render.Result:
-        from pipelines.push import plan as run_plan
+        from pipelines.plan import plan as run_plan
         from pipelines.settings import load_project
 
-        return run_plan(load_project(), sync, progress=progress)
+        return run_plan(load_project(), sync, diff=all_rows, progress=progress)
 
     return _run("plan", work, as_json=as_json, all_rows=all_rows)
 

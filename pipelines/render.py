@@ -223,9 +223,13 @@ def _flat(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _show_table(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-    used = [name for name in names if any(row.get(name) is not None for row in rows)]
+    used = [name for name in names if any(_has_cell(row.get(name)) for row in rows)]
     for line in table_lines(used, [[row.get(name) for name in used] for row in rows]):
         print(line, file=stream)
+
+
+def _has_cell(value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping | list)
 
 
 def table_lines(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -268,8 +272,9 @@ def _show_sync(payload: Mapping[str, Any], stream: TextIO, *, all_rows: bool) ->
         ]
         for line in table_lines(["action", "key", "fields", "reason"], table):
             print(line, file=stream)
-    if len(payload["rows"]) > len(rows):
-        print(f"… and {len(payload['rows']) - len(rows):,} more; --diff lists all", file=stream)
+    more = sum(payload["counts"].get(name, 0) for name in _COUNTS if name != "unchanged") - len(rows)
+    if more > 0:
+        print(f"… and {more:,} more; --diff lists all", file=stream)
 
 
 def _edits(fields: Mapping[str, Any] | None) -> str | None:

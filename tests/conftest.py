@@ -65,7 +65,7 @@ def clean_environ() -> dict[str, str]:
     """Give this process's environment without anybody's settings, and with this checkout importable."""
     ours = ("SOURCES__", "SYNCS__", "ROUNDTRIP__", "DESTINATION__", "DLT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "default"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
 
 
 def as_toml(variables: Mapping[str, str]) -> str:

@@ -1,0 +1,426 @@
+"""The command line, as a process of its own: what it prints where, how it ends, what it never shows."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pipelines
+from pipelines import render
+from pipelines.progress import PlainProgress, TerminalProgress
+from pipelines.warehouse import Warehouse
+from sources.core import errors
+from sources.sandbox import Sandbox
+from sources.sandbox.faults import Hang
+from tests.conftest import REPOSITORY, Roundtrip, clean_environ, run_roundtrip
+
+COMMANDS = ("demo", "sandbox", "init", "pull", "enrich", "plan", "push", "status")
+WITH_JSON = ("pull", "enrich", "plan", "push", "status")
+COMMON_KEYS = {"command", "run_id", "status", "exit_code", "error"}
+FURTHER_KEYS = {
+    "pull": {"resources"},
+    "enrich": {"models"},
+    "plan": {"sync", "connection", "object", "counts", "rows"},
+    "push": {"sync", "connection", "object", "counts", "rows"},
+    "status": {"connections", "syncs", "last_run"},
+}
+HOSTILE = "a\x1b]0;owned\x07\x1b[31m\u202egnp\r\n[bold red]b[/]\x9b2J\ud800"
+
+
+def one_object(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    """Read standard output as exactly one JSON object."""
+    assert done.stdout.count("\n") == 1
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    assert value["exit_code"] == done.returncode
+    return value
+
+
+# -- help and usage ------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path, "--help")
+    assert done.returncode == 0
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.stdout] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_a_complete_help(tmp_path: Path, command: str) -> None:
+    done = run_roundtrip(tmp_path, command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("--json" in done.stdout) == (command in WITH_JSON)
+
+
+def test_no_command_shows_the_help_and_is_a_usage_error(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Commands:" in done.stderr
+
+
+def test_version_is_that_of_the_package(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (0, f"roundtrip {pipelines.__version__}\n")
+
+
+@pytest.mark.parametrize("words", [["pul"], ["pull", "--fulll"], ["plan"], ["push", "x", "--limit", "0"]])
+def test_a_usage_error_is_one_line_and_exit_2(tmp_path: Path, words: list[str]) -> None:
+    done = run_roundtrip(tmp_path, *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--help" in done.stderr
+
+
+# -- one JSON object -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["pull", "--fulll"], ["plan"], ["push"], ["status", "more"]])
+def test_a_usage_error_is_one_json_object_too(tmp_path: Path, words: list[str]) -> None:
+    told = one_object(run_roundtrip(tmp_path, *words, "--json"))
+    assert (told["command"], told["status"], told["exit_code"]) == (words[0], "refused", 2)
+    assert set(told) == COMMON_KEYS | FURTHER_KEYS[words[0]]
+
+
+@pytest.mark.parametrize("words", [["pull", "nowhere"], ["plan", "nothing"], ["push", "nothing", "--yes"]])
+def test_a_configuration_error_is_one_json_object_with_the_line_a_person_reads(
+    tmp_path: Path, words: list[str]
+) -> None:
+    told = one_object(run_roundtrip(tmp_path, *words, "--json"))
+    plain = run_roundtrip(tmp_path, *words)
+    assert set(told) == COMMON_KEYS | FURTHER_KEYS[words[0]]
+    assert (told["status"], told["exit_code"], plain.returncode) == ("refused", 2, 2)
+    assert plain.stderr == told["error"] + "\n"
+    assert plain.stdout == ""
+
+
+def test_unreadable_settings_end_every_command_with_exit_2(tmp_path: Path) -> None:
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "config.toml").write_text("[roundtrip")
+    for command in ("pull", "enrich", "status", "init"):
+        done = run_roundtrip(tmp_path, command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert ".dlt/config.toml is not valid TOML" in done.stderr
+
+
+def test_status_of_nothing_is_ok(tmp_path: Path) -> None:
+    told = one_object(run_roundtrip(tmp_path, "status", "--json"))
+    assert (told["status"], told["connections"], told["syncs"], told["last_run"]) == ("ok", [], [], None)
+
+
+def test_an_error_hides_its_traceback_until_debug_is_given(tmp_path: Path) -> None:
+    assert "Traceback" not in run_roundtrip(tmp_path, "plan", "nothing").stderr
+    for words in (["--debug", "plan", "nothing"], ["plan", "nothing", "--debug"]):
+        assert "Traceback" in run_roundtrip(tmp_path, *words).stderr
+
+
+def test_a_date_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path, "pull", "--since", "yesterday")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--since" in done.stderr
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def test_init_lays_out_a_project_that_can_be_read(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path, "init")
+    assert done.returncode == 0
+    assert sorted(path.name for path in (tmp_path / ".dlt").iterdir()) == [
+        "config.toml",
+        "example.secrets.toml",
+    ]
+    assert list((tmp_path / "pipelines" / "models").glob("*.sql"))
+    told = one_object(run_roundtrip(tmp_path, "status", "--json"))
+    assert [sync["sync"] for sync in told["syncs"]] == ["leads_to_relm"]
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "config.toml").write_text("# mine")
+    assert run_roundtrip(tmp_path, "init").returncode == 0
+    assert (tmp_path / ".dlt" / "config.toml").read_text() == "# mine"
+    assert (tmp_path / ".dlt" / "example.secrets.toml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "example.secrets.toml"])
+def test_init_writes_the_settings_that_this_checkout_has(name: str) -> None:
+    written = (REPOSITORY / "pipelines" / "templates" / name).read_text()
+    assert written == (REPOSITORY / ".dlt" / name).read_text()
+
+
+def test_pull_prints_a_table_on_stdout_and_its_progress_on_stderr(roundtrip: Roundtrip) -> None:
+    done = roundtrip("pull", "relm.contacts")
+    assert done.returncode == 0
+    assert "relm" in done.stdout
+    assert "relm contacts: 50" in done.stderr
+
+
+def test_pull_enrich_and_status_each_print_one_json_object(roundtrip: Roundtrip) -> None:
+    for command in ("pull", "enrich", "status"):
+        told = one_object(roundtrip(command, "--json"))
+        assert (told["command"], told["status"], told["error"]) == (command, "ok", None)
+        assert set(told) == COMMON_KEYS | FURTHER_KEYS[command]
+
+
+def test_push_without_a_terminal_and_without_yes_sends_nothing(
+    roundtrip: Roundtrip, sandbox: Sandbox
+) -> None:
+    done = roundtrip("push", "leads", SYNCS__LEADS__CONNECTION="relm")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--yes" in done.stderr
+    assert len(sandbox.requests) == 0
+
+
+def test_a_refused_key_ends_the_run_with_exit_3_and_is_not_shown(roundtrip: Roundtrip) -> None:
+    done = roundtrip("pull", "relm", "--json", SOURCES__RELM__API_KEY="sk_live_wrong_one")
+    assert one_object(done)["status"] == "refused"
+    assert done.returncode == 3
+    assert "sk_live" not in done.stdout + done.stderr
+
+
+def test_a_held_lock_ends_the_run_with_exit_4_and_names_the_holder(
+    project_dir: Path, roundtrip: Roundtrip
+) -> None:
+    with Warehouse(project_dir / "warehouse.duckdb").lock("roundtrip pull"):
+        told = one_object(roundtrip("pull", "--json"))
+    assert (told["status"], told["exit_code"]) == ("locked", 4)
+    assert str(os.getpid()) in told["error"]
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pipelines", "status", "--json"]
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=clean_environ(),
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pull_ends_with_exit_130_and_one_json_object(
+    project_dir: Path, sandbox: Sandbox, number: signal.Signals
+) -> None:
+    sandbox.faults.add(Hang(1.0), crm="relm", path="/v1/contacts", times=None)
+    command = [sys.executable, "-m", "pipelines", "pull", "relm.contacts", "--json"]
+    with subprocess.Popen(
+        command, cwd=project_dir, env=clean_environ(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: len(sandbox.requests) > 0)
+        process.send_signal(number)
+        told = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, told["status"], told["exit_code"]) == (130, "interrupted", 130)
+
+
+def test_the_sandbox_prints_its_settings_and_ends_when_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines", "sandbox", "--port", "0", "--records", "3"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environ(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("export SOURCES__")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def wait_for(is_so: Any, timeout_s: float = 30.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end, "it did not come"
+        os.sched_yield()
+
+
+# -- on a terminal -------------------------------------------------------------------------------
+
+
+def on_terminal(folder: Path, *words: str, answer: str = "", **environ: str) -> tuple[int, str]:
+    """Run a command on a terminal of its own; give the exit code and all it showed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execve(sys.executable, [sys.executable, "-m", "pipelines", *words], clean_environ() | environ)
+    os.write(terminal, answer.encode())
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # what Linux says when the other end has closed
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(errors="replace")
+
+
+def test_a_terminal_without_colours_gets_none(project_dir: Path) -> None:
+    code, shown = on_terminal(project_dir, "pull", "relm.contacts", TERM="xterm", NO_COLOR="1")
+    assert code == 0
+    assert "\x1b[3" not in shown
+
+
+def test_a_dumb_terminal_gets_plain_lines(project_dir: Path) -> None:
+    code, shown = on_terminal(project_dir, "pull", "relm.contacts", TERM="dumb")
+    assert code == 0
+    assert "\x1b" not in shown
+
+
+# -- how exceptions end --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (errors.ConfigError("x"), 2),
+        (errors.AuthError("x"), 3),
+        (errors.QuotaError("x"), 1),
+        (errors.LockedError("x"), 4),
+        (errors.GuardError("x"), 5),
+        (errors.UnavailableError("x"), 1),
+        (errors.UncertainError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (ValueError("x"), 1),
+    ],
+)
+def test_each_exception_has_its_exit_code(error: BaseException, exit_code: int) -> None:
+    assert render.exit_code_of(error) == exit_code
+
+
+def test_an_unforeseen_exception_is_told_without_what_it_quotes() -> None:
+    with pytest.raises(ValueError, match="base 10") as caught:
+        int("ann@example.com")
+    line = render.error_line(caught.value)
+    assert line.startswith("internal error: ValueError in test_cli.py line ")
+    assert "--debug" in line
+    assert "ann@" not in line
+
+
+# -- hostile texts -------------------------------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """A result with texts of a CRM's in it."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    run_id: str | None = None
+    status: str = "ok"
+    exit_code: int = 0
+    error: str | None = HOSTILE
+
+    def payload(self) -> dict[str, Any]:
+        counts = {"create": 0, "update": len(self.rows)}
+        return {
+            "sync": HOSTILE,
+            "connection": "relm",
+            "object": "contacts",
+            "counts": counts,
+            "rows": self.rows,
+        }
+
+
+def is_harmless(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+@given(st.text(st.characters(codec=None)))
+def test_no_text_reaches_a_terminal_with_control_characters(text: str) -> None:
+    cleaned = render.clean(text)
+    assert not any(
+        ord(each) < 0x20 or 0x7F <= ord(each) < 0xA0 or 0xD800 <= ord(each) < 0xE000 for each in cleaned
+    )
+    assert render.clean(cleaned) == cleaned
+    assert "\n" not in cleaned
+
+
+def test_names_in_any_script_stay_as_they_are() -> None:
+    name = "Zoë Nguyễn 美咲 Олена — O'Brien [vip] 👩‍💻"
+    assert render.clean(name) == name
+
+
+def test_a_plan_with_hostile_values_is_shown_harmless_on_one_line_each() -> None:
+    row = {
+        "key": HOSTILE,
+        "action": "update",
+        "reason": HOSTILE,
+        "fields": {HOSTILE: {"old": HOSTILE, "new": None}},
+    }
+    shown = io.StringIO()
+    render.show(Told([row]), shown)
+    assert is_harmless(shown.getvalue())
+    assert len(shown.getvalue().splitlines()) == 3
+    assert "[bold red]b[/]" in shown.getvalue()
+
+
+def test_the_json_object_is_plain_ascii_and_keeps_the_values_whole() -> None:
+    row = {"key": HOSTILE, "fields": {"score": {"old": float("nan"), "new": 1.5}}}
+    text = render.json_object("plan", Told([row]))
+    assert text.isascii()
+    assert is_harmless(text)
+    assert json.loads(text)["rows"][0] == {"key": HOSTILE, "fields": {"score": {"old": None, "new": 1.5}}}
+
+
+def test_rows_past_a_thousand_are_listed_only_with_diff() -> None:
+    plan = Told([{"key": str(number), "action": "update"} for number in range(1001)])
+    assert len(json.loads(render.json_object("plan", plan))["rows"]) == 1000
+    assert len(json.loads(render.json_object("plan", plan, all_rows=True))["rows"]) == 1001
+    shown = io.StringIO()
+    render.show(plan, shown)
+    assert "981 more" in shown.getvalue()
+
+
+def test_columns_line_up_for_wide_characters() -> None:
+    lines = render.table_lines(["name", "rows"], [["美咲", 5], ["Ann", 1200]])
+    assert lines == ["name   rows", "美咲      5", "Ann   1,200"]
+
+
+# -- progress ------------------------------------------------------------------------------------
+
+
+def test_plain_progress_tells_ends_and_a_sign_of_life_now_and_then() -> None:
+    stream, now = io.StringIO(), [0.0]
+    progress = PlainProgress(stream, every_s=10, clock=lambda: now[0])
+    task = progress.start("relm contacts", 3000)
+    for now[0] in (1.0, 11.0, 12.0):
+        progress.advance(task, 1000)
+    progress.close()
+    assert stream.getvalue().splitlines() == [
+        "relm contacts: 2,000 of 3,000",
+        "relm contacts: 3,000 of 3,000",
+    ]
+
+
+def test_progress_on_a_terminal_shows_markup_as_text_and_control_characters_escaped() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    progress = TerminalProgress(Console(file=stream, force_terminal=True, color_system=None, width=200))
+    task = progress.start(HOSTILE)
+    progress.advance(task)
+    progress.say(HOSTILE)
+    progress.close()
+    assert "[bold red]b[/]" in stream.getvalue()
+    assert "\x1b]0;" not in stream.getvalue()
+    assert "\x07" not in stream.getvalue()
+
+
+def test_progress_outlives_a_closed_stream() -> None:
+    stream = io.StringIO()
+    stream.close()
+    progress = PlainProgress(stream)
+    progress.say("still here")
+    progress.done(progress.start("task"))
