@@ -172,15 +172,15 @@ def test_an_error_comes_after_the_pages_before_it(in_flight: int) -> None:
     steps = walk(fetch, PATH, CursorPages(limit=1), in_flight=in_flight)
     seen: list[Page] = []
     with pytest.raises(UnavailableError, match="down"):
-        seen.extend(iter_into(steps, seen))
+        iter_into(steps, seen)
     assert ids(seen) == ["a", "b"]
     assert not steps.complete
 
 
-def iter_into(steps: Walk, seen: list[Page]) -> list[Page]:
+def iter_into(steps: Walk, seen: list[Page]) -> None:
+    """Keep the pages that come before an error."""
     for page in steps:
-        seen.append(page)
-    return []
+        seen.append(page)  # noqa: PERF402
 
 
 def test_the_next_page_is_fetched_while_the_last_is_handled() -> None:
@@ -245,7 +245,15 @@ def test_no_object_where_one_is_promised_breaks_the_protocol() -> None:
 class MovingList:
     """A list served by offset that changes before each request, by a script of changes."""
 
-    def __init__(self, size: int, *, cap: int = 1000, script: Sequence[Any] = (), total: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        cap: int = 1000,
+        script: Sequence[Any] = (),
+        total: bool = False,
+        cuts: Sequence[int] = (),
+    ) -> None:
         self.rows = [f"r{number}" for number in range(size)]
         self.steady = set(self.rows)
         self.cap = cap
@@ -254,6 +262,7 @@ class MovingList:
         self._script = list(reversed(script))
         self._lock = threading.Lock()
         self._born = 0
+        self._cuts = list(cuts)
 
     def fetch(self, request: Request) -> Answer:
         with self._lock:
@@ -261,7 +270,8 @@ class MovingList:
                 self._change(*change)
             offset, limit = int(param(request, "offset") or 0), int(param(request, "limit") or 0)
             self.asked.append(offset)
-            rows = [{"id": row_id} for row_id in self.rows[offset : offset + min(limit, self.cap)]]
+            limit = min(limit, self.cap, self._cuts.pop() if self._cuts else limit)
+            rows = [{"id": row_id} for row_id in self.rows[offset : offset + limit]]
             return answer({"data": rows, "total": len(self.rows)} if self.total else rows)
 
     def _change(self, kind: str, place: float) -> None:
@@ -288,9 +298,7 @@ one_change_a_request = st.lists(st.lists(changes, min_size=1, max_size=1), max_s
 bursts = st.lists(st.lists(changes, max_size=12), max_size=40)
 
 
-@given(
-    st.integers(0, 60), st.integers(2, 20), st.integers(2, 20), st.sampled_from([1, 4]), st.booleans()
-)
+@given(st.integers(0, 60), st.integers(2, 20), st.integers(2, 20), st.sampled_from([1, 4]), st.booleans())
 def test_a_list_at_rest_is_read_once_and_complete(
     size: int, limit: int, cap: int, in_flight: int, total: bool
 ) -> None:
@@ -320,3 +328,144 @@ def test_no_row_is_missed_when_pages_of_a_moving_list_are_fetched_ahead(
     steps, seen = read(server, limit, in_flight=in_flight)
     assert server.steady <= set(seen)
     assert steps.complete
+
+
+@given(st.integers(400, 900), bursts, st.sampled_from([1, 4]))
+def test_bursts_of_changes_lose_nothing_on_pages_of_real_size(size: int, script: Any, in_flight: int) -> None:
+    server = MovingList(size, script=script)
+    steps, seen = read(server, 100, in_flight=in_flight)
+    assert server.steady <= set(seen)
+    assert steps.complete
+
+
+@given(st.integers(0, 80), st.lists(st.integers(1, 10), max_size=60), one_change_a_request)
+def test_pages_cut_short_at_will_do_not_end_a_moving_list(size: int, cuts: list[int], script: Any) -> None:
+    server = MovingList(size, cuts=cuts, script=script)
+    _, seen = read(server, 10)
+    assert server.steady <= set(seen)
+
+
+def test_rows_deleted_from_read_pages_make_the_walk_step_back() -> None:
+    burst = [("delete", 0.0)] * 30
+    server = MovingList(100, script=[[], [], burst])
+    steps, seen = read(server, 20)
+    assert server.steady <= set(seen)
+    assert steps.repairs >= 1
+
+
+def test_an_overlap_costs_few_requests() -> None:
+    server = MovingList(10_000)
+    read(server, 100)
+    assert len(server.asked) <= 1.1 * 100 + 3
+
+
+def test_only_an_empty_array_ends_an_offset_list() -> None:
+    server = MovingList(25, cap=10)
+    steps, seen = read(server, 200)
+    assert seen == server.rows
+    assert steps.complete
+    assert server.asked[-1] == 25
+
+
+def test_a_total_below_the_list_does_not_cut_it() -> None:
+    def fetch(request: Request) -> Answer:
+        offset = int(param(request, "offset") or 0)
+        return answer(
+            {"data": [{"id": number} for number in range(offset, min(offset + 10, 40))], "total": 20}
+        )
+
+    steps = walk(fetch, PATH, OffsetPages(10, data="data", total="total"))
+    assert len(set(ids(list(steps)))) == 40
+
+
+def test_fewer_rows_than_the_total_are_read_again_and_never_complete() -> None:
+    fetched: list[int] = []
+
+    def fetch(request: Request) -> Answer:
+        offset = int(param(request, "offset") or 0)
+        fetched.append(offset)
+        return answer(
+            {"data": [{"id": number} for number in range(offset, min(offset + 10, 15))], "total": 20}
+        )
+
+    steps = walk(fetch, PATH, OffsetPages(10, data="data", total="total"))
+    assert set(ids(list(steps))) == {str(number) for number in range(15)}
+    assert not steps.complete
+    assert fetched.count(0) == 3
+    assert steps.repairs == 2
+
+
+def test_an_offset_that_is_ignored_breaks_the_protocol() -> None:
+    with pytest.raises(ProtocolError, match="same row"):
+        list(walk(lambda request: answer([{"id": 1}, {"id": 2}]), PATH, OffsetPages(2)))
+
+
+def test_a_list_that_never_rests_breaks_the_protocol() -> None:
+    born = iter(range(1_000_000))
+    with pytest.raises(ProtocolError, match="faster"):
+        list(walk(lambda request: answer([{"id": next(born)}]), PATH, OffsetPages(2)))
+
+
+@given(st.integers(1, 60), st.integers(0, 5), st.integers(0, 10))
+def test_a_walk_by_offset_goes_on_from_any_token(size: int, pages: int, deleted: int) -> None:
+    server = MovingList(size)
+    steps = iter(walk(server.fetch, PATH, OffsetPages(12)))
+    seen = [page for page, _ in zip(steps, range(pages), strict=False)]
+    for _ in range(min(deleted, size)):
+        server.steady.discard(server.rows.pop(0))
+    _, rest = read(server, 12, start=seen[-1].token if seen else None)
+    assert server.steady <= {*ids(seen), *rest}
+
+
+def test_a_token_that_is_no_offset_starts_at_the_front() -> None:
+    server = MovingList(5)
+    steps, seen = read(server, 10, start="x1")
+    assert seen == server.rows
+    assert (steps.restarts, steps.complete) == (1, True)
+
+
+def test_pages_are_in_flight_together_and_handed_over_in_order() -> None:
+    server, together = MovingList(400), threading.Barrier(3)
+
+    def fetch(request: Request) -> Answer:
+        if 100 <= int(param(request, "offset") or 0) < 115:
+            together.wait(timeout=10)  # breaks unless three requests are out at once
+        return server.fetch(request)
+
+    steps = walk(fetch, PATH, OffsetPages(10), in_flight=3)
+    assert ids(list(steps)) == server.rows
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_an_error_at_an_offset_comes_after_the_pages_before_it(in_flight: int) -> None:
+    server = MovingList(100)
+
+    def fetch(request: Request) -> Answer:
+        if int(param(request, "offset") or 0) >= 50:
+            raise UnavailableError("down")
+        return server.fetch(request)
+
+    steps = walk(fetch, PATH, OffsetPages(10), in_flight=in_flight)
+    seen: list[Page] = []
+    with pytest.raises(UnavailableError, match="down"):
+        iter_into(steps, seen)
+    assert ids(seen) == server.rows[: len(ids(seen))]
+    assert len(ids(seen)) >= 50
+    assert not steps.complete
+
+
+def test_an_offset_query_carries_its_place_in_the_body() -> None:
+    fetch, asked = answers([])
+    list(walk(fetch, Request("/q", method="POST", body={"a": 1}), OffsetPages(5, in_body=True)))
+    assert asked[0].body == {"a": 1, "limit": 5, "offset": 0}
+    assert asked[0].params == ()
+
+
+def test_a_changed_row_of_the_overlap_is_handed_over_again() -> None:
+    fetch, _ = answers(
+        [{"id": 1}, {"id": 2}],
+        [{"id": 2, "name": "new"}, {"id": 3}],
+        [{"id": 3}],
+        [],
+    )
+    assert ids(list(walk(fetch, PATH, OffsetPages(2)))) == ["1", "2", "2", "3"]

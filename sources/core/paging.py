@@ -265,7 +265,8 @@ class _OffsetWalk(Walk):
                 return
             if is_probe:
                 is_probe = False  # rows stand there after all: come to them with an overlap
-                self._slack = max(1, 2 * self._slack)
+                is_pushed = self._last.keys() >= set(part.ids)
+                self._slack = max(1, 2 * self._slack) if is_pushed else 0
             elif self._joins(part, offset):
                 fresh = self._fresh(part)
                 has_new = any(row_id not in self._last for row_id in part.ids)
@@ -273,10 +274,10 @@ class _OffsetWalk(Walk):
                 self._slack = 0 if has_new else self._slack
                 if fresh.rows:
                     yield self._page(fresh, str(self._position))
-                was_wide = offset == 0 or reach >= self._size - 1
+                was_wide = offset == 0 or reach >= self._look_back()
                 is_short = len(part.ids) < (self._size if self._highest else self._paging.limit)
                 is_probe = self._is_last(part) or (is_short and was_wide and not has_new)
-                reach = max(1, self._size - 1) if is_short else self._step()
+                reach = self._look_back() if is_short else self._step()
             else:
                 reach = self._step_back(reach)
 
@@ -312,6 +313,10 @@ class _OffsetWalk(Walk):
         """Give how many rows of the last page the next request asks for again."""
         return max(1, min(self._overlap, self._size // 2))
 
+    def _look_back(self) -> int:
+        """Give how far back to look at the end: a page, but for room for rows pushed by inserts in front."""
+        return max(1, self._size - 1 - self._step(), self._step())
+
     def _joins(self, part: "_Part", offset: int) -> bool:
         """Tell whether no row can lie between the last page and this one.
 
@@ -342,8 +347,8 @@ class _OffsetWalk(Walk):
         return part._replace(ids=[row_id for row_id, _ in pairs], rows=[row for _, row in pairs])
 
     def _use(self, part: "_Part", offset: int) -> None:
+        behind = {} if self._is_mending else self._behind(part)
         self._is_mending = False
-        behind = self._behind(part)
         self._position = offset + len(part.ids) + len(behind)
         self._last = {**self._before(part, offset), **dict(zip(part.ids, part.rows, strict=True)), **behind}
         if len(part.ids) >= self._size:
