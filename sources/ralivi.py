@@ -20,6 +20,7 @@ from sources.core.connector import (
     Resource,
     View,
     columns,
+    pace_option,
 )
 from sources.core.reading import lazy_source
 
@@ -192,6 +193,7 @@ OPTIONS = (
         default="percent",
         choices=("percent", "fraction"),
     ),
+    pace_option(180),
     *STAGE_OPTIONS,
 )
 
@@ -204,7 +206,6 @@ CONNECTOR = Connector(
     contracts={"v1": CONTRACT},
     contract=lambda connection: CONTRACT,
     options=OPTIONS,
-    max_per_minute=180,
 )
 
 ralivi = lazy_source(CONNECTOR)

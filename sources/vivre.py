@@ -20,6 +20,7 @@ from sources.core.connector import (
     Resource,
     View,
     columns,
+    pace_option,
 )
 from sources.core.reading import lazy_source
 
@@ -122,6 +123,7 @@ OPTIONS = (
     Option("workspace_id", "the workspace, `ws_…`, sent as X-Workspace-ID with every request", required=True),
     Option("currency", "currency of the workspace, which the API does not tell (B14)", default="INR"),
     Option("minor_units", "decimal places of that currency: 2 for paise (B14)", default=2),
+    pace_option(60),
     *STAGE_OPTIONS,
 )
 
@@ -140,7 +142,6 @@ CONNECTOR = Connector(
     contract=lambda connection: CONTRACT,
     options=OPTIONS,
     headers=_headers,
-    max_per_minute=60,
 )
 
 vivre = lazy_source(CONNECTOR)

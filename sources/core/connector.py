@@ -49,6 +49,11 @@ STAGE_OPTIONS = (
 )
 
 
+def pace_option(default: int) -> Option:
+    """Declare the pace kept towards an API that states no limit."""
+    return Option("max_per_minute", "requests a minute at most; the vendor states no limit", default)
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One workspace of a CRM: its name (dataset and settings section), address, key and options.
@@ -394,4 +399,3 @@ class Connector:
     options: tuple[Option, ...] = ()
     headers: Callable[[Connection], Mapping[str, str]] = lambda connection: {}
     statuses: Mapping[int, type[Exception]] = field(default_factory=dict)
-    max_per_minute: int | None = None

@@ -41,7 +41,7 @@ def open_session(
         connection=connection.name,
         base_url=connection.base_url,
         auth=Auth(connector.auth_header, connector.auth_prefix, connection.api_key),
-        budget=Budget(clock=clock, max_per_minute=connector.max_per_minute),
+        budget=Budget(clock=clock, max_per_minute=connection.options.get("max_per_minute")),
         headers=connector.headers(connection),
         statuses=connector.statuses,
         clock=clock,

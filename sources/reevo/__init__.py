@@ -7,7 +7,7 @@ idempotency key or a published limit, so the pace is our own.
 Vendor pages: help.reevo.ai, "Public API v2" and "Integrations With Other Tools".
 """
 
-from sources.core.connector import STAGE_OPTIONS, Connection, Connector, Contract, Option
+from sources.core.connector import STAGE_OPTIONS, Connection, Connector, Contract, Option, pace_option
 from sources.core.reading import lazy_source
 from sources.reevo import v1, v2
 
@@ -16,6 +16,7 @@ _CONTRACTS = {"v2": v2.CONTRACT, "v1": v1.CONTRACT}
 OPTIONS = (
     Option("api_version", "which API to use (v1 lists no contacts and no changes)", "v2", ("v2", "v1")),
     Option("currency", "currency of all amounts, which the API does not tell"),
+    pace_option(300),
     *STAGE_OPTIONS,
 )
 
@@ -33,7 +34,6 @@ CONNECTOR = Connector(
     contracts=_CONTRACTS,
     contract=_contract,
     options=OPTIONS,
-    max_per_minute=300,
 )
 
 reevo = lazy_source(CONNECTOR)

@@ -5,9 +5,10 @@ documented change stamp; the filter `filter[updated_at][gte]` is used only where
 works. Deletions show only as absence from a complete pass, confirmed by GET.
 """
 
-from sources.core.connector import Contract, CursorPages, Option, Resource, Since, View, columns
+from sources.core.connector import STAGE_OPTIONS, Contract, CursorPages, Option, Resource, Since, View, columns
+from sources.relm import classic_writes
 
-OPTIONS: tuple[Option, ...] = ()
+OPTIONS: tuple[Option, ...] = (*classic_writes.OPTIONS, *STAGE_OPTIONS)
 
 _PAGES = CursorPages(limit=200, has_more="has_more")
 _SINCE = Since("filter[updated_at][gte]", updated="updated_at", probed=True)
@@ -17,6 +18,7 @@ CONTACTS = Resource(
     "/v1/contacts",
     columns(
         id="text",
+        object="text",
         email="text",
         first_name="text",
         last_name="text",
@@ -37,6 +39,7 @@ COMPANIES = Resource(
     "/v1/companies",
     columns(
         id="text",
+        object="text",
         name="text",
         domain="text",
         metadata="json",
@@ -54,6 +57,7 @@ DEALS = Resource(
     "/v1/deals",
     columns(
         id="text",
+        object="text",
         title="text",
         value_cents="bigint",
         currency="text",
@@ -76,6 +80,7 @@ ACTIVITIES = Resource(
     "/v1/activities",
     columns(
         id="text",
+        object="text",
         type="text",
         subject="text",
         body="text",
@@ -98,12 +103,14 @@ ASSOCIATIONS = Resource(
     "/v1/associations",
     columns(
         id="text",
+        object="text",
         from_type="text",
         from_id="text",
         to_type="text",
         to_id="text",
         label="text",
         created_at="timestamp",
+        updated_at="timestamp",
     ),
     _PAGES,
 )
@@ -114,12 +121,15 @@ FIELDS = Resource(
     "/v1/schema/fields",
     columns(
         id="text",
+        object="text",
         object_type="text",
         key="text",
         label="text",
         type="text",
         required="bool",
         options="json",
+        created_at="timestamp",
+        updated_at="timestamp",
     ),
     _PAGES,
     variants=tuple((("object_type", each),) for each in ("contact", "company", "deal", "activity")),
@@ -187,4 +197,5 @@ CONTRACT = Contract(
     "classic",
     resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES, ASSOCIATIONS, FIELDS),
     views=VIEWS,
+    writes=classic_writes.WRITES,
 )
