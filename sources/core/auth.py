@@ -1,13 +1,18 @@
 """The key of a connection: how it is carried, where it may go, and that it is never shown.
 
-Sending it is left to `core.client`.
+Sending it is left to `core.client`. What vendors say of a refusal is made fit to be shown here as well:
+they echo keys and e-mail addresses.
 """
 
 import ipaddress
+import re
 from dataclasses import InitVar, dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from sources.core.errors import AuthError, ConfigError
+
+_EMAIL = re.compile(r"[^\s@\"'<>(),;:=/]+(?:@|%40)[^\s@\"'<>(),;:=/]+", re.IGNORECASE)
+_MAX_SHOWN_CHARS = 300
 
 
 class Secret:
@@ -41,6 +46,27 @@ class Auth:
     def headers(self) -> dict[str, str]:
         """Give the header to send with each request."""
         return {self.header: self.prefix + self.secret.reveal()}
+
+    def masked(self, text: bytes) -> bytes:
+        """Take the key out of a text, plain or as an address spells it."""
+        key = self.secret.reveal()
+        for form in (key, quote(key, safe="")) if key else ():
+            text = text.replace(form.encode(), "…".encode())
+        return text
+
+
+def presentable(text: str, auth: Auth | None) -> str:
+    """Make a foreign text fit to be shown: one line, no key, no e-mail address, 300 characters."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if auth is not None:
+        text = auth.masked(text.encode()).decode()
+    text = without_addresses(text)
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 1] + "…"
+
+
+def without_addresses(text: str) -> str:
+    """Take e-mail addresses out of a text."""
+    return _EMAIL.sub("…", text)
 
 
 def key_hint(connection: str) -> str:
@@ -78,6 +104,23 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def home_address(url: str, location: str) -> str | None:
+    """Give the address a redirect leads to, None when it is not of the same origin."""
+    try:
+        target = urljoin(url, location)
+        here, there = urlsplit(url), urlsplit(target)
+    except ValueError:
+        return None
+    is_same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
+    return target if location.isprintable() and location and is_same else None
+
+
+def is_plain_path(path: str) -> bool:
+    """Say whether a path is what it looks like: an id in it must not lead to another one."""
+    segments = unquote(path).strip("/").split("/")
+    return path.isprintable() and not re.search(r"[?#\\\s]", path) and not {"", ".", ".."} & set(segments)
 
 
 # The address is not quoted in what is said of it: it may hold a password.

@@ -1,7 +1,7 @@
 """Requests to one workspace: sent with its key, repeated where that is safe, answered or raised as one error.
 
-This is the only module that imports httpx. How fast requests go is left to `core.pacing`, what pages mean
-to `core.paging`, what a write's answer means to the CRM modules.
+This is the only module that imports httpx. How fast requests go is left to `core.pacing`, pages to
+`core.paging`, what a write's answer means to the CRM modules.
 
 Repeating follows from two questions asked of each failed attempt: may the server have acted on it, and may
 the same bytes be sent again. A request that never left, or that the server says it did not process (429,
@@ -18,15 +18,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar, overload
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from types import MappingProxyType
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import tenacity
 
-from sources.core.auth import Auth, check_base_url, check_key, is_loopback, key_hint
+from sources.core.auth import (
+    Auth,
+    check_base_url,
+    check_key,
+    home_address,
+    is_loopback,
+    is_plain_path,
+    key_hint,
+    presentable,
+    without_addresses,
+)
 from sources.core.errors import (
     AuthError,
     ConfigError,
@@ -42,33 +52,28 @@ from sources.core.errors import (
 )
 from sources.core.pacing import SYSTEM_CLOCK, Budget, Clock, backoff_s, http_date, retry_after_s
 
-STATUSES: Mapping[int, type[Exception]] = MappingProxyType(
-    {
-        401: AuthError,
-        402: QuotaError,
-        403: AuthError,
-        404: GoneError,
-        408: UnavailableError,
-        410: GoneError,
-        425: UnavailableError,
-        429: RateLimitError,
-        501: RefusedError,
-    }
-)
+STATUSES: Mapping[int, type[Exception]] = {
+    401: AuthError,
+    402: QuotaError,
+    403: AuthError,
+    404: GoneError,
+    408: UnavailableError,
+    410: GoneError,
+    425: UnavailableError,
+    429: RateLimitError,
+    501: RefusedError,
+}
 """What a status means; another 4xx is a `RefusedError`, another 5xx an `UnavailableError`."""
 
 _NOT_PROCESSED = frozenset({425, 429})
 _MAX_REDIRECTS = 3
-_MAX_REASON_CHARS = 300
-_MAX_KEPT_BYTES = 64 * 1024
-_EMAIL = re.compile(r"[^\s@\"'<>(),;:=/]+(?:@|%40)[^\s@\"'<>(),;:=/]+", re.IGNORECASE)
+_REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id")
 _QUOTA_CODES = frozenset({"quota_exceeded", "spend_cap_reached"})
 _REASON_NAMES = ("error", "message", "msg", "detail", "details", "title")
 _NO_PARAMS: tuple[tuple[str, str], ...] = ()
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Params = Sequence[tuple[str, str]] | Mapping[str, str]
-T = TypeVar("T")
 
 logger = logging.getLogger("roundtrip.http")
 # Both log addresses with their query, and at DEBUG the headers with the key.
@@ -87,10 +92,6 @@ class Answer:
     connection: str = ""
     resource: str = ""
 
-    @overload
-    def json(self) -> Any: ...
-    @overload
-    def json(self, type: type[T]) -> T: ...
     def json(self, type: Any = Any) -> Any:  # noqa: A002 (msgspec's own word)
         """Decode the body; `ProtocolError` when it is no JSON or not of the type."""
         if not self.body.strip():
@@ -101,7 +102,7 @@ class Answer:
         try:
             return msgspec.json.decode(self.body, type=type)
         except msgspec.ValidationError as error:
-            shape = _without_addresses(str(error))[:_MAX_REASON_CHARS]
+            shape = presentable(str(error), None)
             raise self._broken(f"the answer has another shape than documented: {shape}", "") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._broken("the answer is not JSON", "") from None
@@ -180,7 +181,7 @@ class Client:
         self._auth = auth
         self._base_url = base_url.rstrip("/")
         self._headers = {"Accept": "application/json", "User-Agent": user_agent(), **headers}
-        self._statuses = _kinds({**STATUSES, **statuses})
+        self._statuses = {**STATUSES, **statuses}
         self._clock = clock
         self._rng = rng or random.Random()
         self.budget = budget or Budget(clock=clock)
@@ -198,9 +199,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -296,7 +295,8 @@ class Client:
             call.method, call.url, params=call.params or None, content=call.body, headers=call.headers
         ) as response:
             headers = dict(response.headers)
-            self._note_date(headers)
+            if (date := http_date(headers.get("date", ""))) is not None:
+                self._server_date = (date, self._clock.monotonic())
             body = self._read(response, started)
         elapsed_s = self._clock.monotonic() - started
         return Answer(response.status_code, headers, body, elapsed_s, self.connection, call.resource)
@@ -311,19 +311,12 @@ class Client:
                 raise httpx.ReadTimeout(f"longer than {self._answer_s} s")
         return bytes(body)
 
-    def _note_date(self, headers: Mapping[str, str]) -> None:
-        date = http_date(headers.get("date", ""))
-        if date is not None:
-            self._server_date = (date, self._clock.monotonic())
-
     def _log(self, call: _Call, what: str) -> None:
-        path = _without_addresses(urlsplit(call.url).path)
+        path = without_addresses(urlsplit(call.url).path)
         logger.debug("%s %s %s attempt %d", call.method, path, what, call.attempts)
 
     def _url(self, path: str, resource: str) -> str:
-        """Join base and path; an id must not lead to another path than the one it stands in."""
-        segments = unquote(path).strip("/").split("/")
-        if not path.isprintable() or re.search(r"[?#\\\s]", path) or {"", ".", ".."} & set(segments):
+        if not is_plain_path(path):
             raise RefusedError("an id cannot stand in a path", connection=self.connection, resource=resource)
         return f"{self._base_url}/{path.strip('/')}"
 
@@ -341,28 +334,26 @@ class Client:
 
     def _redirect(self, call: _Call, answer: Answer) -> Answer | _Failure:
         """Follow a redirect of a GET to the same scheme, host and port; the key goes nowhere else."""
-        target = _target(call.url, answer.headers.get("location", ""))
+        target = home_address(call.url, answer.headers.get("location", ""))
         hint = "Check the connection's base_url."
-        if target is None:
-            what = f"the CRM redirects to another address ({answer.status})"
-            return _Failure(self._error(ProtocolError, what, call, answer, hint=hint))
-        if call.method != "GET" or call.redirects == _MAX_REDIRECTS:
-            what = f"the CRM redirects again and again, or a write ({answer.status})"
+        if target is None or call.method != "GET" or call.redirects == _MAX_REDIRECTS:
+            where = "to another address" if target is None else "a write, or again and again"
+            what = f"the CRM redirects {where} ({answer.status})"
             return _Failure(self._error(ProtocolError, what, call, answer, hint=hint))
         call.url, call.params = target, ()
         call.redirects += 1
         return self._exchange(call)
 
     def _refusal(self, call: _Call, answer: Answer) -> _Failure:
-        answer = replace(answer, body=self._without_key(answer.body[:_MAX_KEPT_BYTES]))
+        if self._auth:
+            answer = replace(answer, body=self._auth.masked(answer.body))
         code, reason = _reason(answer)
         kind = self._kind(answer, code, reason)
-        error = self._error(kind, _what(kind, answer.status, self._clean(reason)), call, answer)
+        error = self._error(kind, _what(kind, answer.status, presentable(reason, self._auth)), call, answer)
         wait_s = retry_after_s(answer.headers, self._clock.time())
         if isinstance(error, RateLimitError):
             error.retry_after_s = wait_s
-        # The declaration of `answer` stands with the error classes; see `RefusedError`.
-        vars(error)["answer"] = answer
+        error.answer = answer
         return _Failure(
             error,
             is_transient=isinstance(error, TransientError),
@@ -371,16 +362,14 @@ class Client:
         )
 
     def _kind(self, answer: Answer, code: str, reason: str) -> type[ConnectorError]:
-        kind = self._statuses.get(answer.status)
-        if kind is None:
-            kind = RefusedError if answer.status < 500 else UnavailableError
+        default = RefusedError if answer.status < 500 else UnavailableError
+        kind = self._statuses.get(answer.status, default)
+        if not issubclass(kind, ConnectorError):
+            return default
         # A used-up quota is told with 429 as well (Relm's codes, Reevo's texts): no wait of minutes helps.
         is_timed = "retry-after" in answer.headers or "x-ratelimit-reset" in answer.headers
-        if issubclass(kind, RateLimitError) and (
-            code in _QUOTA_CODES or ("quota" in reason.lower() and not is_timed)
-        ):
-            return QuotaError
-        return kind
+        is_used_up = code in _QUOTA_CODES or ("quota" in reason.lower() and not is_timed)
+        return QuotaError if is_used_up and issubclass(kind, RateLimitError) else kind
 
     def _lost(self, call: _Call, cause: httpx.HTTPError) -> _Failure:
         if isinstance(cause, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
@@ -393,18 +382,17 @@ class Client:
             if isinstance(cause, kinds):
                 return _Failure(self._error(error_kind, what, call), cause, is_transient=is_transient)
         if "illegal" in str(cause):  # h11's word for bytes that are not HTTP
-            return _Failure(
-                self._error(ProtocolError, "the answer is not HTTP", call), cause, is_transient=True
-            )
-        what = "the connection was cut before the whole answer came"
-        return _Failure(self._error(UnavailableError, what, call), cause, is_transient=True)
+            error = self._error(ProtocolError, "the answer is not HTTP", call)
+        else:
+            error = self._error(UnavailableError, "the connection was cut before the whole answer came", call)
+        return _Failure(error, cause, is_transient=True)
 
     def _unsent(self, call: _Call, cause: httpx.HTTPError) -> _Failure:
         if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             what = "the certificate of the CRM's host is not trusted"
             error = self._error(ConfigError, what, call, hint="Check the connection's base_url.")
             return _Failure(error, cause, is_open=False)
-        evidence = re.sub(r"^\[Errno -?\d+\] ", "", self._clean(str(cause))) or "time-out"
+        evidence = re.sub(r"^\[Errno -?\d+\] ", "", presentable(str(cause), self._auth)) or "time-out"
         error = self._error(UnavailableError, f"the CRM cannot be reached ({evidence})", call)
         return _Failure(error, cause, is_transient=True, is_open=False)
 
@@ -419,34 +407,16 @@ class Client:
     ) -> ConnectorError:
         if issubclass(kind, AuthError):
             hint = self._key_hint or key_hint(self.connection)
+        headers = answer.headers if answer else _NO_HEADERS
+        request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), "")
         return kind(
             what,
             connection=self.connection,
             resource=call.resource,
             hint=hint,
             status=answer.status if answer else None,
-            request_id=self._request_id(answer) if answer else None,
+            request_id=presentable(request_id, self._auth)[:80] or None,
         )
-
-    def _request_id(self, answer: Answer) -> str | None:
-        found = (answer.headers.get(name) for name in ("x-request-id", "request-id", "x-correlation-id"))
-        text = next((each for each in found if each), None)
-        return None if text is None else self._clean(text)[:80]
-
-    # -- nothing secret in what is told ----------------------------------------------------------
-
-    def _clean(self, text: str) -> str:
-        text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        text = _without_addresses(self._without_key(text.encode()).decode())
-        return text if len(text) <= _MAX_REASON_CHARS else text[: _MAX_REASON_CHARS - 1] + "…"
-
-    def _without_key(self, text: bytes) -> bytes:
-        if self._auth is None:
-            return text
-        key = self._auth.secret.reveal()
-        for form in {key, quote(key, safe="")}:
-            text = text.replace(form.encode(), "…".encode())
-        return text
 
 
 def _last_result(state: tenacity.RetryCallState) -> Any:
@@ -460,25 +430,10 @@ def _final(call: _Call, failure: _Failure) -> ConnectorError:
     if not call.is_open or call.method == "GET" or (call.repeatable and type(error) is UnavailableError):
         return error
     kind = UnavailableError if call.repeatable and isinstance(error, TransientError) else UncertainError
-    return kind(
-        f"a request was sent and what became of it is not known: {error.what}",
-        connection=error.connection,
-        resource=error.resource,
-        hint=error.hint,
-        status=error.status,
-        request_id=error.request_id,
-    )
-
-
-def _target(url: str, location: str) -> str | None:
-    """Give the address a redirect leads to, None when it is not of the same origin."""
-    try:
-        target = urljoin(url, location)
-        here, there = urlsplit(url), urlsplit(target)
-    except ValueError:
-        return None
-    is_same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
-    return target if location.isprintable() and location and is_same else None
+    told = {name: getattr(error, name) for name in ("connection", "resource", "hint", "status", "request_id")}
+    final = kind(f"a request was sent and what became of it is not known: {error.what}", **told)
+    final.answer = error.answer
+    return final
 
 
 def _what(kind: type[ConnectorError], status: int, reason: str) -> str:
@@ -509,9 +464,8 @@ def _reason(answer: Answer) -> tuple[str, str]:
         text = answer.body.decode(errors="replace").strip()
         return "", "" if "<" in text else text
     inner = found.get("error") if isinstance(found, Mapping) else None
-    holder = inner if isinstance(inner, Mapping) else found
-    code = holder.get("code") if isinstance(holder, Mapping) else None
-    return str(code or ""), "; ".join(dict.fromkeys(_texts(found)))
+    codes = [each["code"] for each in (inner, found) if isinstance(each, Mapping) and each.get("code")]
+    return str(codes[0] if codes else ""), "; ".join(dict.fromkeys(_texts(found)))
 
 
 def _texts(found: Any, depth: int = 4) -> Iterator[str]:
@@ -534,14 +488,6 @@ def _field_texts(errors: Any, depth: int) -> Iterator[str]:
             yield from (f"{name}: {text}" for text in _texts(each, depth))
     else:
         yield from _texts(errors, depth)
-
-
-def _without_addresses(text: str) -> str:
-    return _EMAIL.sub("…", text)
-
-
-def _kinds(statuses: Mapping[int, type[Exception]]) -> dict[int, type[ConnectorError]]:
-    return {status: kind for status, kind in statuses.items() if issubclass(kind, ConnectorError)}
 
 
 @functools.cache

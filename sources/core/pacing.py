@@ -70,7 +70,8 @@ class BudgetState:
 class _Window:
     limit: int
     remaining: int
-    ends_at: float  # monotonic
+    reset: float  # unix seconds of the server's clock, which tells one window from another
+    ends_at: float  # monotonic seconds of ours
 
 
 class Budget:
@@ -212,13 +213,15 @@ class Budget:
         old = self._window
         if limit is None:
             limit = max(remaining, float(old.limit) if old else 0.0)
-        left_s = _reset_in_s(headers, self._clock.time())
-        if left_s is None:
-            left_s = old.ends_at - now if old and old.ends_at > now else _UNTOLD_WINDOW_S
-        new = _Window(int(limit), max(0, int(remaining)), now + max(left_s, _SHORTEST_WINDOW_S))
-        if old is None or old.ends_at <= now or new.ends_at > old.ends_at + _SAME_WINDOW_S:
+        server_now = _server_now(headers, self._clock.time())
+        reset = _reset(headers, server_now)
+        if reset is None:
+            reset = old.reset if old and old.ends_at > now else server_now + _UNTOLD_WINDOW_S
+        ends_at = now + max(reset - server_now, _SHORTEST_WINDOW_S)
+        new = _Window(int(limit), max(0, int(remaining)), reset, ends_at)
+        if old is None or old.ends_at <= now or reset > old.reset + _SAME_WINDOW_S:
             self._window = new
-        elif new.ends_at > old.ends_at - _SAME_WINDOW_S:  # an earlier end is an answer of a window gone by
+        elif reset > old.reset - _SAME_WINDOW_S:  # an earlier one is of a window gone by
             old.remaining = min(old.remaining, new.remaining)
 
     def _read_wait(self, status: int, headers: Mapping[str, str], now: float) -> None:
@@ -271,15 +274,14 @@ def backoff_s(attempt: int, rng: random.Random, *, first_s: float = 0.5, longest
     return longest * rng.uniform(0.5, 1.0)
 
 
-def _reset_in_s(headers: Mapping[str, str], now: float) -> float | None:
+def _reset(headers: Mapping[str, str], server_now: float) -> float | None:
     reset = _number(headers.get("x-ratelimit-reset"))
     if reset is None:
         return None
     if reset > 1e11:  # milliseconds
-        reset /= 1000
-    if reset < 1e8:  # seconds from now: as a date it would lie in the seventies
-        return max(0.0, reset)
-    return max(0.0, reset - _server_now(headers, now))
+        return reset / 1000
+    # As a date, a small number would lie in the seventies: it is a wait.
+    return reset if reset > 1e8 else server_now + reset
 
 
 def _server_now(headers: Mapping[str, str], now: float) -> float:
