@@ -79,9 +79,10 @@ def walk(
     fetched that many pages ahead and a cursor list one, in threads; pages come in order all the same.
     """
     if isinstance(paging, CursorPages):
-        return _CursorWalk(fetch, request, paging, id_field=id_field, start=start, in_flight=in_flight)
+        ahead = _Ahead(fetch, min(in_flight, 2))
+        return _CursorWalk(ahead, request, paging, id_field=id_field, start=start)
     if isinstance(paging, OffsetPages):
-        return _OffsetWalk(fetch, request, paging, id_field=id_field, start=start, in_flight=in_flight)
+        return _OffsetWalk(_Ahead(fetch, in_flight), request, paging, id_field=id_field, start=start)
     return _OneWalk(_Ahead(fetch, 1), request, paging, id_field=id_field)
 
 
@@ -131,16 +132,9 @@ class _OneWalk(Walk):
 
 class _CursorWalk(Walk):
     def __init__(
-        self,
-        fetch: Fetch,
-        request: Request,
-        paging: CursorPages,
-        *,
-        id_field: str,
-        start: str | None,
-        in_flight: int,
+        self, ahead: "_Ahead", request: Request, paging: CursorPages, *, id_field: str, start: str | None
     ) -> None:
-        super().__init__(_Ahead(fetch, min(in_flight, 2)), request, paging, id_field=id_field)
+        super().__init__(ahead, request, paging, id_field=id_field)
         self._paging = paging
         self._start = start
         self._used = {start}
@@ -206,18 +200,10 @@ class _OffsetWalk(Walk):
     """
 
     def __init__(
-        self,
-        fetch: Fetch,
-        request: Request,
-        paging: OffsetPages,
-        *,
-        id_field: str,
-        start: str | None,
-        in_flight: int,
+        self, ahead: "_Ahead", request: Request, paging: OffsetPages, *, id_field: str, start: str | None
     ) -> None:
-        super().__init__(_Ahead(fetch, in_flight), request, paging, id_field=id_field)
+        super().__init__(ahead, request, paging, id_field=id_field)
         self._paging = paging
-        self._in_flight = in_flight
         self._queue: deque[tuple[int, _Coming]] = deque()
         self._last: dict[str, msgspec.Raw] = {}
         self._size = 0
@@ -352,7 +338,7 @@ class _OffsetWalk(Walk):
         self._position = offset + len(part.ids) + len(behind)
         self._last = {**self._before(part, offset), **dict(zip(part.ids, part.rows, strict=True)), **behind}
         if len(part.ids) >= self._size:
-            self._window = min(self._in_flight, self._window + 2) if self._size else 1
+            self._window = min(self._ahead.in_flight, self._window + 2) if self._size else 1
         self._size = max(self._size, len(part.ids))
         if self._paging.total:
             self._unique.update(part.ids)
@@ -492,6 +478,7 @@ class _Ahead:
     """Send requests from a few threads, or on demand where only one may be in flight."""
 
     def __init__(self, fetch: Fetch, in_flight: int) -> None:
+        self.in_flight = in_flight
         self._fetch = fetch
         self._pool = ThreadPoolExecutor(in_flight, "roundtrip-page") if in_flight > 1 else None
 
