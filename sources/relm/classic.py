@@ -5,7 +5,16 @@ documented change stamp; the filter `filter[updated_at][gte]` is used only where
 works. Deletions show only as absence from a complete pass, confirmed by GET.
 """
 
-from sources.core.connector import STAGE_OPTIONS, Contract, CursorPages, Option, Resource, Since, View, columns
+from sources.core.connector import (
+    STAGE_OPTIONS,
+    Contract,
+    CursorPages,
+    Option,
+    Resource,
+    Since,
+    View,
+    columns,
+)
 from sources.relm import classic_writes
 
 OPTIONS: tuple[Option, ...] = (*classic_writes.OPTIONS, *STAGE_OPTIONS)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sources.core.connector import (
+    STAGE_OPTIONS,
     Connector,
     Contract,
     Feed,
@@ -26,6 +27,7 @@ from sources.core.connector import (
 )
 from sources.core.errors import ProtocolError
 from sources.core.reading import lazy_source
+from sources.rally import writes
 
 # -- tables --------------------------------------------------------------------------------------
 
@@ -297,12 +299,15 @@ OPTIONS: tuple[Option, ...] = (
         "how far back the change feed is trusted; after a longer gap everything is read again",
         default=7,
     ),
+    *writes.OPTIONS,
+    *STAGE_OPTIONS,
 )
 
 CONTRACT = Contract(
     "v1",
     resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES),
     views=VIEWS,
+    writes=writes.WRITES,
     feed=FEED,
 )
 

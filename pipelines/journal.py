@@ -1,0 +1,319 @@
+"""The journal of one push: what was about to be sent, and what came of it, on disk at every instant.
+
+An append-only file of JSON lines: a header, then an `intent` with the exact bytes before each request and an
+`outcome` after it. After a kill the file tells which requests may or may not have been applied. It is folded
+into the warehouse at the end, and deleted only when that generation is published.
+"""
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sources.core.bodies import decode_json, encode_json
+from sources.core.connector import Call, Outcome, Row
+from sources.core.errors import ProtocolError
+from sources.core.writing import Batch
+
+VERSION = 1
+_CLOSED = {"created", "updated", "unchanged", "rejected", "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a journal is about."""
+
+    run_id: str
+    sync: str
+    connection: str
+    object: str
+    seal: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """One row of a push as `roundtrip.push_log` takes it; `status` is a status of the interface."""
+
+    key: str | None
+    crm_id: str | None
+    action: str | None
+    status: str
+    sent: Any
+    replaced: Any
+    error: str | None
+    batch_id: str | None
+    pushed_at: str
+
+
+@dataclass(slots=True)
+class Story:
+    """A journal as read: what is certain, and the batches whose outcome is not.
+
+    `adopted` are rows of which model and CRM came to the same values by themselves.
+    """
+
+    header: Header
+    booked: list[Booked] = field(default_factory=list)
+    adopted: list[Booked] = field(default_factory=list)
+    open: list[Batch] = field(default_factory=list)
+
+
+class Journal:
+    """Append to one journal; safe to call from several threads, on disk when a call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def begin(cls, folder: Path, header: Header) -> "Journal":
+        """Start the journal of a run; its name is on disk as well when this returns."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        journal = cls(folder / f"{header.run_id}.jsonl")
+        journal.append({"type": "header", "version": VERSION, **_plain_header(header)})
+        sync_folder(folder)
+        return journal
+
+    @classmethod
+    def resume(cls, path: Path) -> "Journal":
+        """Go on with a journal that a kill left behind; a line cut by it is taken off first."""
+        whole = path.read_bytes()
+        journal = cls(path)
+        os.ftruncate(journal._file, whole.rfind(b"\n") + 1)
+        return journal
+
+    def intent(self, batch: Batch) -> None:
+        """Keep a request and its rows before it is sent."""
+        call = batch.call
+        entry = {
+            "type": "intent",
+            "batch": batch.id,
+            "lane": batch.lane,
+            "idempotency_key": batch.idempotency_key,
+            "method": call.method,
+            "path": call.path,
+            "headers": dict(call.headers),
+            "sha256": hashlib.sha256(call.body).hexdigest(),
+            "sent_at": batch.sent_at.isoformat(),
+            "rows": [_plain_row(row) for row in batch.rows],
+        }
+        self.append(entry | _plain_body(call.body))
+
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome]) -> None:
+        """Keep what became of rows of a batch."""
+        rows = [
+            {"seq": each.seq, "verdict": each.verdict, "crm_id": each.crm_id, "reason": each.reason}
+            for each in outcomes
+        ]
+        self.append({"type": "outcome", "batch": batch_id, "rows": rows})
+
+    def held(self, rows: Iterable[Booked]) -> None:
+        """Keep rows that are not sent, with the reason."""
+        self._append_many("held", rows)
+
+    def adopted(self, rows: Iterable[Booked]) -> None:
+        """Keep rows whose values model and CRM already share."""
+        self._append_many("adopted", rows)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Append one line and wait until the disk has it."""
+        line = encode_json(entry) + b"\n"
+        with self._lock:
+            _write_all(self._file, line)
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        os.close(self._file)
+
+    def _append_many(self, kind: str, rows: Iterable[Booked]) -> None:
+        part: list[Booked] = []
+        for row in rows:
+            part.append(row)
+            if len(part) == 500:
+                self.append({"type": kind, "rows": part})
+                part = []
+        if part:
+            self.append({"type": kind, "rows": part})
+
+
+def left_over(folder: Path) -> list[Path]:
+    """List the journals that wait for folding, oldest first."""
+    return sorted(folder.glob("*.jsonl")) if folder.exists() else []
+
+
+def read(path: Path) -> Story | None:
+    """Read a journal, a torn last line left out; None when not even its header is whole.
+
+    `ProtocolError` when a whole line is damaged: then nothing in it can be trusted.
+    """
+    lines = _lines(path)
+    first = next(lines, None)
+    if first is None:
+        return None
+    story = Story(_header(path, first))
+    reader = _Reader(story)
+    for entry in lines:
+        reader.take(entry)
+    reader.close()
+    return story
+
+
+def remove(path: Path) -> None:
+    """Delete a journal whose rows are published."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has a folder's entries."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Reader:
+    """Bring intents and outcomes together, row by row: the last word on a row counts."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.batches: dict[str, Batch] = {}
+        self.asked: dict[int, str] = {}  # seq -> the batch that carried it last
+        self.told: dict[int, Outcome] = {}
+
+    def take(self, entry: dict[str, Any]) -> None:
+        kind = entry["type"]
+        if kind == "intent":
+            batch = _batch(entry)
+            self.batches[batch.id] = batch
+            for row in batch.rows:
+                self.asked[row.seq] = batch.id
+                self.told.pop(row.seq, None)
+        elif kind == "outcome":
+            for told in entry["rows"]:
+                self.told[told["seq"]] = Outcome(**told)
+        else:
+            rows = [Booked(**row) for row in entry["rows"]]
+            (self.story.booked if kind == "held" else self.story.adopted).extend(rows)
+
+    def close(self) -> None:
+        for batch in self.batches.values():
+            mine = [row for row in batch.rows if self.asked[row.seq] == batch.id]
+            if any(row.seq not in self.told for row in mine):
+                self.story.open.append(batch)
+                continue
+            for row in mine:
+                outcome = self.told[row.seq]
+                if outcome.verdict in _CLOSED:
+                    self.story.booked.append(booked_row(row, outcome, batch))
+
+
+def booked_row(row: Row, outcome: Outcome, batch: Batch) -> Booked:
+    """Make the log's entry of a sent row."""
+    status = "updated" if outcome.verdict == "unchanged" else outcome.verdict
+    return Booked(
+        key=row.key,
+        crm_id=outcome.crm_id or row.crm_id,
+        action=row.action,
+        status=status,
+        sent=row.fields,
+        replaced=row.before,
+        error=outcome.reason if status in ("rejected", "unknown") else None,
+        batch_id=batch.id,
+        pushed_at=batch.sent_at.isoformat(),
+    )
+
+
+# -- lines ---------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield _entry(path, line)
+
+
+def _entry(path: Path, line: bytes) -> dict[str, Any]:
+    hint = f"Look at it, then move it out of {path.parent}."
+    try:
+        entry = decode_json(line)
+    except ProtocolError as error:
+        raise ProtocolError(f"{path.name} is damaged", hint=hint) from error
+    if not isinstance(entry, dict) or "type" not in entry:
+        raise ProtocolError(f"{path.name} is damaged", hint=hint)
+    return entry
+
+
+def _header(path: Path, entry: dict[str, Any]) -> Header:
+    try:
+        if entry["type"] != "header" or entry["version"] != VERSION:
+            raise KeyError
+        return Header(
+            **{
+                **_without(entry, "type", "version"),
+                "started_at": datetime.fromisoformat(entry["started_at"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(
+            f"{path.name} is not a journal of this version",
+            hint=f"Look at it, then move it out of {path.parent}.",
+        ) from error
+
+
+def _plain_header(header: Header) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(header)
+    return plain | {"started_at": header.started_at.isoformat()}
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "key": row.key,
+        "crm_id": row.crm_id,
+        "action": row.action,
+        "match": row.match,
+        "fields": row.fields,
+        "before": row.before,
+    }
+
+
+def _plain_body(body: bytes) -> dict[str, str]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
+
+
+def _batch(entry: dict[str, Any]) -> Batch:
+    body = base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"].encode()
+    return Batch(
+        id=entry["batch"],
+        lane=entry["lane"],
+        rows=tuple(Row(**row) for row in entry["rows"]),
+        call=Call(entry["method"], entry["path"], body, entry["headers"]),
+        idempotency_key=entry["idempotency_key"],
+        sent_at=datetime.fromisoformat(entry["sent_at"]),
+    )
+
+
+def _without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in names}
+
+
+def _write_all(file: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(file, line) :]

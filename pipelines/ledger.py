@@ -1,0 +1,159 @@
+"""The ledger: what a CRM accepted from us per field (`sent`), and what it showed for it later (`echo`).
+
+`push` books what was accepted, `pull` settles the echoes once it has looked. What to do about a
+difference is decided by `plan`.
+"""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+import duckdb
+
+from pipelines.compare import email_key, is_echo
+from pipelines.warehouse import has_table, literal, quoted
+from sources.core.connector import snake_case
+
+# A record's ledger row stays open until the CRM has been looked at after the push.
+_OPEN = "(ledger.echo_at is null or ledger.echo_at < ledger.pushed_at)"
+
+
+def has_unsettled(con: duckdb.DuckDBPyConnection, connections: Collection[str]) -> bool:
+    """Tell whether a look at these connections would settle something: an echo, or an unknown outcome."""
+    if not has_table(con, "roundtrip", "ledger"):
+        return False
+    wanted = list(connections)
+    found = con.execute(
+        f"""
+        select 1 from roundtrip.ledger as ledger where {_OPEN} and list_contains($wanted, ledger.connection)
+        union all
+        select 1 from ({latest_unknown()}) as unknown
+        left join roundtrip.resource_state as state
+            on state.connection = unknown.connection and state.resource = unknown.object
+        where list_contains($wanted, unknown.connection)
+            and (state.last_complete_at is null or state.last_complete_at <= unknown.pushed_at)
+        limit 1
+        """,
+        {"wanted": wanted},
+    ).fetchone()
+    return found is not None
+
+
+def latest_unknown() -> str:
+    """Write the query for records whose last sent row had an unknown outcome."""
+    return """
+        select connection, object, key, pushed_at from (
+            select connection, object, key, arg_max(status, pushed_at) as status, max(pushed_at) as pushed_at
+            from roundtrip.push_log
+            where key is not null and status in ('created', 'updated', 'deleted', 'unknown')
+            group by all
+        ) where status = 'unknown'
+    """
+
+
+def settle_echoes(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -> int:
+    """Take what the CRM shows now as the echo of what was sent, where it has been looked at since; count the rows.
+
+    A value that is no echo of ours was edited by somebody: the echo is then what was sent, so that the
+    difference shows. Record ids that no answer told are filled in by address.
+    """
+    mirrors = con.execute(
+        f"""
+        select distinct ledger.connection, ledger.object from roundtrip.ledger as ledger
+        join roundtrip.resource_state as state
+            on state.connection = ledger.connection and state.resource = ledger.object
+        where {_OPEN} and state.last_complete_at > ledger.pushed_at
+        """
+    ).fetchall()
+    return sum(
+        _settle(con, connection, object_name, now or datetime.now(UTC))
+        for connection, object_name in mirrors
+        if has_table(con, connection, object_name)
+    )
+
+
+def _settle(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, now: datetime) -> int:
+    columns = _columns(con, connection, object_name)
+    mirror = f"{quoted(connection)}.{quoted(object_name)}"
+    by_key = f"select {email_key('email')} as key, min(id) as id from {mirror} where _deleted_at is null group by 1 having count(*) = 1"
+    if "email" not in columns:
+        by_key = "select null::varchar as key, null::varchar as id where false"
+    names = {"connection": connection, "object": object_name}
+    con.execute(
+        f"""
+        create or replace temp table settling as
+        with due as (
+            select ledger.key, ledger.sent, ledger.echo, coalesce(ledger.crm_id, by_key.id) as crm_id
+            from roundtrip.ledger as ledger
+            join roundtrip.resource_state as state
+                on state.connection = ledger.connection and state.resource = ledger.object
+            left join ({by_key}) as by_key on by_key.key = ledger.key
+            where {_OPEN} and state.last_complete_at > ledger.pushed_at
+                and ledger.connection = $connection and ledger.object = $object
+        ),
+        pairs as (
+            select due.key, unnest(map_entries(due.sent::map(varchar, json))) as pair, due.echo, to_json(mirror) as record
+            from due join {mirror} as mirror on mirror.id = due.crm_id
+        ),
+        shown as (
+            select pairs.key, pair.key as field, pair.value as sent, pair.value ->> '$' as sent_text,
+                json_extract(record, field.pointer) as shown, json_extract_string(record, field.pointer) as shown_text
+            from pairs join ({_pointers(con, connection, object_name, columns)}) as field on field.name = pair.key
+            where not coalesce(json_exists(pairs.echo, '/' || replace(replace(pair.key, '~', '~0'), '/', '~1')), false)
+        )
+        select due.key, due.crm_id,
+            (select map_from_entries(list({{'k': field, 'v': case when {is_echo("sent_text", "shown_text")} then shown else sent end}}))
+             from shown where shown.key = due.key) as fresh
+        from due
+        """,
+        names,
+    )
+    settled = con.execute(
+        """
+        update roundtrip.ledger as ledger set
+            crm_id = settling.crm_id,
+            echo = to_json(map_concat(coalesce(ledger.echo::map(varchar, json), map()), coalesce(settling.fresh, map()))),
+            echo_at = $now
+        from settling
+        where ledger.key = settling.key and ledger.connection = $connection and ledger.object = $object
+        """,
+        {**names, "now": now},
+    ).fetchall()
+    con.execute("drop table settling")
+    return int(settled[0][0])
+
+
+def _columns(con: duckdb.DuckDBPyConnection, connection: str, object_name: str) -> set[str]:
+    rows = con.execute(
+        "select column_name from duckdb_columns() where database_name = current_database() and schema_name = ? and table_name = ?",
+        [connection, object_name],
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def _pointers(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, columns: set[str]) -> str:
+    """Write the table of sent fields and where the mirror's record shows them; unreadable ones are not in it."""
+    fields = con.execute(
+        f"""
+        select distinct unnest(json_keys(ledger.sent)) from roundtrip.ledger as ledger
+        where {_OPEN} and ledger.connection = ? and ledger.object = ?
+        """,
+        [connection, object_name],
+    ).fetchall()
+    rows = [
+        f"({literal(name)}, {literal(path)})"
+        for (name,) in fields
+        if (path := _path_in_mirror(name, columns)) is not None
+    ]
+    return (
+        f"select * from (values {', '.join(rows)}) as field(name, pointer)"
+        if rows
+        else "select '' as name, '' as pointer where false"
+    )
+
+
+def _path_in_mirror(field: str, columns: set[str]) -> str | None:
+    top, _, custom = field.partition(".")
+    column = snake_case(top)
+    if column not in columns:
+        return None
+    return f"/{column}" + ("/" + custom.replace("~", "~0").replace("/", "~1") if custom else "")

@@ -1,0 +1,311 @@
+"""`roundtrip plan`: what a push would do, sealed, so that a push does exactly that.
+
+Reads the published generation and changes nothing, anywhere. The comparison runs in SQL (`outbox`);
+sending is `push`'s.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import msgspec
+
+from pipelines.mapping import read_mapping
+from pipelines.outbox import Target, compose
+from pipelines.progress import Progress
+from pipelines.settings import Project, Sync
+from pipelines.warehouse import Warehouse, has_table
+from sources import load
+from sources.core.bodies import with_fields
+from sources.core.connector import Connection, Contract, Row, Write
+from sources.core.errors import GuardError
+
+LISTED_ROWS = 1_000
+
+# Decimals, not floats: a number leaves as it was planned.
+_read_json = msgspec.json.Decoder(float_hook=Decimal).decode
+_HELD_COUNTS = {"rejected": "rejected", "skipped": "skipped", "conflict": "conflict", "unknown": "skipped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row that is not sent, and why; `status` is rejected, skipped, conflict, unknown, adopt or drift."""
+
+    key: str | None
+    crm_id: str | None
+    action: str | None
+    status: str
+    reason: str | None
+    fields: Mapping[str, Any]
+    before: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Plan:
+    """One push, worked out: what is sent, in which order, what is held back, and the seal over it.
+
+    `unchanged` counts the model's records of which nothing is sent or held back, `live` the CRM's records.
+    """
+
+    con: duckdb.DuckDBPyConnection = field(repr=False)
+    sync: Sync
+    connection: Connection
+    write: Write
+    limit: int | None = None
+    live: int = 0
+    unchanged: int = 0
+    sent: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    seal: str = ""
+
+    @property
+    def changes(self) -> int:
+        """Count the records that the push would create or change."""
+        return sum(self.sent.values())
+
+    def counts(self) -> dict[str, int]:
+        """Give the counts of the interface; rows whose outcome is still unknown are among the skipped."""
+        counts = {
+            "create": self.sent.get("create", 0),
+            "update": self.sent.get("update", 0),
+            "unchanged": self.unchanged,
+        }
+        counts |= {"rejected": 0, "skipped": 0, "conflict": 0}
+        for status, name in _HELD_COUNTS.items():
+            counts[name] += self.held.get(status, 0)
+        return counts
+
+    def outbox(self) -> Iterator[Row]:
+        """Give the rows to send, in the plan's order."""
+        unreadable = {name for name, writable in self.write.fields.items() if not writable.readable}
+        for seq, key, crm_id, action, match, fields, before, known, sent, echo, is_looked in _rows(
+            self.con,
+            "select seq, key, crm_id, action, match, fields, before, known, sent, echo, is_looked from plan_rows"
+            " where status = 'planned' and seq <= ? order by seq",
+            [self._last_seq],
+        ):
+            record = _read_json(known) if known else {}
+            if sent:
+                shown = set() if echo is None else set(_read_json(echo))
+                trusted = {
+                    name: value
+                    for name, value in _read_json(sent).items()
+                    if name in unreadable or (name not in shown and not is_looked)
+                }
+                record = with_fields(record, trusted)
+            yield Row(seq, key, crm_id, action, _read_json(fields), _read_json(before), record, match)
+
+    def held_back(self, *statuses: str) -> Iterator[Held]:
+        """Give the rows that are not sent, those of the given statuses only where any are given."""
+        wanted = list(statuses or _HELD_COUNTS)
+        for key, crm_id, action, status, reason, fields, before in _rows(
+            self.con,
+            "select key, crm_id, action, status, reason, fields, before from plan_rows"
+            " where list_contains(?, status) order by status, seq",
+            [wanted],
+        ):
+            yield Held(key, crm_id, action, status, reason, _read_json(fields), _read_json(before))
+
+    def listing(self) -> Iterator[dict[str, Any]]:
+        """Give the rows that are not unchanged, as the interface lists them."""
+        for row in self.outbox():
+            yield entry(row.key, row.crm_id, row.action, None, row.fields, row.before)
+        for held in self.held_back():
+            action = "skipped" if held.status == "unknown" else held.status
+            yield entry(held.key, held.crm_id, action, held.reason, held.fields, held.before)
+
+    @property
+    def _last_seq(self) -> int:
+        return 2**62 if self.limit is None else self.limit
+
+
+@dataclass(slots=True)
+class PlanResult:
+    """What a plan found, for the command line; `plan` is open only while it is being confirmed."""
+
+    sync: str
+    connection: str
+    object: str
+    counts: dict[str, int]
+    rows: list[dict[str, Any]]
+    edited_in_crm: int = 0
+    run_id: str | None = None
+    status: str = "ok"
+    exit_code: int = 0
+    error: str | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """Give the JSON keys of `roundtrip plan`."""
+        return {
+            "sync": self.sync,
+            "connection": self.connection,
+            "object": self.object,
+            "counts": self.counts,
+            "rows": self.rows,
+        }
+
+
+def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) -> PlanResult:
+    """Work out what a push would do and list it: all rows with `diff`, else the first 1,000."""
+    with Warehouse(project.warehouse).reading() as con:
+        made = make_plan(con, project, sync)
+        result = show(made, None if diff else LISTED_ROWS)
+    if result.edited_in_crm:
+        progress.say(
+            f"{sync}: {result.edited_in_crm} records were edited in the CRM after our push and stay as they are"
+        )
+    return result
+
+
+def make_plan(
+    con: duckdb.DuckDBPyConnection, project: Project, name: str, *, limit: int | None = None
+) -> Plan:
+    """Work out a sync over an open warehouse; the plan lives as long as the connection.
+
+    Raises `ConfigError` for a mapping that fits neither model nor CRM, `GuardError` when the target has
+    never been pulled to its end.
+    """
+    sync = project.sync(name)
+    connection = project.connection(sync.connection)
+    contract: Contract = load(connection.crm).contract(connection)
+    write = contract.writes[sync.object]
+    _require_pull(con, connection, write)
+    target = Target(connection, write, _columns(con, connection.name, write.resource))
+    mapping = read_mapping(con, sync, contract, target.mirror)
+    compose(con, sync, target, mapping)
+    made = Plan(con, sync, connection, write, limit)
+    _count(made, target)
+    made.seal = _seal(made)
+    return made
+
+
+def check_guard(made: Plan) -> None:
+    """Stop with `GuardError` when the push would change more of the CRM than its sync allows."""
+    most = made.sync.max_changes
+    if most is None or made.changes == 0:
+        return
+    if most > 1 and made.changes <= most:
+        return
+    if most <= 1 and made.live and made.changes <= most * made.live:
+        return
+    share = (
+        f"{made.changes / made.live:.0%} of its {made.live} records"
+        if made.live
+        else "the CRM shows no records"
+    )
+    raise GuardError(
+        f"{made.changes} records would change ({share}), more than max_changes = {most:g} allows; nothing was sent",
+        connection=made.connection.name,
+        resource=made.write.object,
+        hint=f"Look at `roundtrip plan {made.sync.name}`, then raise syncs.{made.sync.name}.max_changes or use --limit.",
+    )
+
+
+def show(made: Plan, most_rows: int | None) -> PlanResult:
+    """Make the listing of a plan, with at most that many rows."""
+    rows: list[dict[str, Any]] = []
+    for each in made.listing():
+        if most_rows is not None and len(rows) >= most_rows:
+            break
+        rows.append(each)
+    return PlanResult(
+        sync=made.sync.name,
+        connection=made.connection.name,
+        object=made.write.object,
+        counts=made.counts(),
+        rows=rows,
+        edited_in_crm=made.held.get("drift", 0),
+    )
+
+
+def entry(
+    key: str | None,
+    crm_id: str | None,
+    action: str | None,
+    reason: str | None,
+    fields: Mapping[str, Any],
+    before: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make one entry of the interface's `rows`."""
+    values = {name: {"old": _plain(before.get(name)), "new": _plain(value)} for name, value in fields.items()}
+    return {"key": key, "crm_id": crm_id, "action": action, "reason": reason, "fields": values}
+
+
+def _plain(value: Any) -> Any:
+    """Make a value of a plan ready for JSON."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _rows(con: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    # Temporary tables belong to one connection, so its next query ends this walk.
+    con.execute(query, values)
+    while chunk := con.fetchmany(2_000):
+        yield from chunk
+
+
+def _columns(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> dict[str, str]:
+    rows = con.execute(
+        "select column_name, data_type from duckdb_columns()"
+        " where database_name = current_database() and schema_name = ? and table_name = ?",
+        [schema, table],
+    ).fetchall()
+    return dict(rows)
+
+
+def _require_pull(con: duckdb.DuckDBPyConnection, connection: Connection, write: Write) -> None:
+    state = con.execute(
+        "select last_complete_at from roundtrip.resource_state where connection = ? and resource = ?",
+        [connection.name, write.resource],
+    ).fetchone()
+    if state is None or state[0] is None or not has_table(con, connection.name, write.resource):
+        raise GuardError(
+            "it has never been pulled to its end, so what the CRM holds is not known; nothing was sent",
+            connection=connection.name,
+            resource=write.resource,
+            hint=f"Run `roundtrip pull {connection.name}.{write.resource}` first.",
+        )
+
+
+def _count(made: Plan, target: Target) -> None:
+    con = made.con
+    made.live = _number(con, f"select count(*) from {target.table} where _deleted_at is null")
+    made.sent = dict(
+        con.execute(
+            "select action, count(*) from plan_rows where status = 'planned' and seq <= ? group by 1",
+            [made._last_seq],
+        ).fetchall()
+    )
+    made.held = dict(
+        con.execute("select status, count(*) from plan_rows where status <> 'planned' group by 1").fetchall()
+    )
+    made.unchanged = _number(
+        con,
+        "select (select candidates from plan_size) - count(distinct key) from plan_rows"
+        " where status not in ('drift', 'adopt') and coalesce(reason, '') not in ('invalid_key', 'duplicate_key')",
+    )
+
+
+def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = con.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _seal(made: Plan) -> str:
+    """Hash the rows to send in their order, the mapping, and the state they were worked out from."""
+    rows = made.con.execute(
+        "select string_agg(md5(concat_ws(chr(31), seq, key, crm_id, action, match, fields, before, known)), '' order by seq)"
+        " from plan_rows where status = 'planned' and seq <= ?",
+        [made._last_seq],
+    ).fetchone()
+    state = made.con.execute(
+        "select max(last_complete_at)::varchar, max(page_token), (select max(pushed_at)::varchar from roundtrip.ledger"
+        " where connection = $connection) from roundtrip.resource_state where connection = $connection and resource = $resource",
+        {"connection": made.connection.name, "resource": made.write.resource},
+    ).fetchone()
+    return hashlib.sha256(json.dumps([rows, repr(made.sync), state], default=str).encode()).hexdigest()

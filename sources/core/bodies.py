@@ -1,0 +1,109 @@
+"""Bodies of writes and the values in them: dotted custom fields, completion, what a CRM may show for a value.
+
+Pure functions over records as mappings. Which fields a body must hold is each CRM module's knowledge.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from sources.core.errors import ProtocolError
+
+_SHORTEST_CUT = 40  # a shorter text that begins like ours is an edit, a longer one was cut by the CRM
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode a body; the same value always gives the same bytes, decimals go out as exact numbers."""
+    return _encoder.encode(value)
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode a body whose shape nobody promises, numbers exactly; `ProtocolError` where it is not JSON."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise ProtocolError("the answer is not JSON") from error
+
+
+def with_fields(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay fields over a record; a dot leads into a nested object, whose other keys stay."""
+    whole = dict(record)
+    for name, value in fields.items():
+        top, _, custom = name.partition(".")
+        if custom:
+            nested = whole.get(top)
+            whole[top] = {**(nested if isinstance(nested, Mapping) else {}), custom: value}
+        else:
+            whole[top] = value
+    return whole
+
+
+def value_at(record: Mapping[str, Any], name: str) -> Any:
+    """Read a field of a record; a dot leads into a nested object. None where it is not there."""
+    top, _, custom = name.partition(".")
+    value = record.get(top)
+    if not custom:
+        return value
+    return value.get(custom) if isinstance(value, Mapping) else None
+
+
+def is_echo(sent: Any, shown: Any) -> bool:
+    """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded or cut."""
+    if sent in (None, "") or shown in (None, ""):
+        return sent in (None, "") and shown in (None, "")
+    if isinstance(sent, bool) or isinstance(shown, bool):
+        return str(sent).lower() == str(shown).lower()
+    if isinstance(sent, Mapping | list) or isinstance(shown, Mapping | list):
+        return bool(sent == shown)
+    sent_text, shown_text = str(sent), str(shown)
+    if _plain(sent_text) == _plain(shown_text):
+        return True
+    if len(shown_text) >= _SHORTEST_CUT and sent_text.startswith(shown_text):
+        return True
+    return _is_rounded(sent_text, shown_text) or _is_same_time(sent_text, shown_text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).lower()
+
+
+def _is_rounded(sent: str, shown: str) -> bool:
+    try:
+        whole, rounded = Decimal(sent), Decimal(shown)
+    except InvalidOperation:
+        return False
+    if whole == rounded:
+        return True
+    digits, kept = _decimals(whole), _decimals(rounded)
+    return kept < digits and abs(whole - rounded) < Decimal(1).scaleb(-kept)
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _is_same_time(sent: str, shown: str) -> bool:
+    ours, theirs = _moment(sent), _moment(shown)
+    if ours is None or theirs is None:
+        return False
+    return theirs in (
+        ours,
+        ours.replace(microsecond=0),
+        ours.replace(hour=0, minute=0, second=0, microsecond=0),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    if len(text) < 10:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,0 +1,304 @@
+"""Writes of Relm Classic: contacts in batches of 500 that update by e-mail, single PATCH by id.
+
+The vendor documents no answer to a batch, neither whether an update merges or overwrites, nor what a
+partial failure looks like. So answers are read in every plausible shape and never guessed at, rows that an
+answer leaves open are looked up by e-mail, and bodies are completed from what the CRM is known to hold.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from sources.core.bodies import decode_json, encode_json, value_at, with_fields
+from sources.core.client import Answer, Client
+from sources.core.connector import (
+    Call,
+    Connection,
+    Lane,
+    Option,
+    Outcome,
+    Row,
+    Sight,
+    Verdict,
+    Writable,
+    Write,
+)
+from sources.core.errors import GoneError, ProtocolError
+
+OPTIONS = (
+    Option(
+        "batch_update",
+        "whether a batch update replaces the record (bodies are completed) or merges (only changes are sent)",
+        default="replace",
+        choices=("replace", "merge"),
+    ),
+    Option("batch_size", "contacts in one batch; the vendor allows 500", default=500),
+    Option("in_separator", "what separates the values of filter[field][in]", default=","),
+)
+
+_BATCH = "/v1/contacts/batch"
+_ADDRESSES = 40  # per look-up, so that the query stays well below the usual 8 kB
+_KEY_ALIVE_S = (
+    23 * 3600
+)  # the vendor keeps idempotency keys for 24 hours; an hour is left for clocks that differ
+_FAILED = {"failed", "error", "rejected", "invalid", "refused"}
+_LISTS = ("data", "results", "contacts")
+_NAMED_ROW = re.compile(r"(?:contacts\[|\bindex |\brow )(\d+)")
+
+
+# -- saying it -----------------------------------------------------------------------------------
+
+
+def _contact(row: Row, connection: Connection) -> dict[str, Any]:
+    """Make a contact's body; custom values always go out as the whole object, for its keys may be replaced."""
+    if row.action == "update" and connection.options.get("batch_update") == "merge":
+        base = {name: row.known[name] for name in ("email", "metadata") if row.known.get(name) is not None}
+        if not any(name.startswith("metadata.") for name in row.fields):
+            base.pop("metadata", None)
+    else:
+        base = {name: value for name, value in row.known.items() if value is not None}
+    return {"email": row.key, **with_fields(base, row.fields)}
+
+
+def _encode_batch(rows: Sequence[Row], connection: Connection) -> Call:
+    body = {"contacts": [_contact(row, connection) for row in rows], "dedup_on": ["email"]}
+    return Call("POST", _BATCH, encode_json(body))
+
+
+def _encode_patch(rows: Sequence[Row], connection: Connection) -> Call:
+    (row,) = rows
+    metadata = {"metadata": row.known.get("metadata") or {}} if _touches_metadata(row) else {}
+    return Call("PATCH", _record_path(row), encode_json(with_fields(metadata, row.fields)))
+
+
+def _touches_metadata(row: Row) -> bool:
+    return any(name.startswith("metadata.") for name in row.fields)
+
+
+def _record_path(row: Row) -> str:
+    return f"/v1/contacts/{quote(row.crm_id or '', safe='')}"
+
+
+# -- reading the answer --------------------------------------------------------------------------
+
+
+def _decode_batch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    body = answer.json()
+    entries = _entries(body)
+    if entries:
+        return _by_entry(rows, entries)
+    if isinstance(body, Mapping) and _all_landed(rows, body):
+        return [Outcome(row.seq, _landed(row)) for row in rows]
+    return [_left_open(row) for row in rows]
+
+
+def _entries(body: Any) -> list[Mapping[str, Any]]:
+    """Find the entries per row: one list, or one list each for created, updated and errors."""
+    if isinstance(body, list):
+        return [entry for entry in body if isinstance(entry, Mapping)]
+    if not isinstance(body, Mapping):
+        return []
+    for name in _LISTS:
+        if isinstance(body.get(name), list):
+            return _entries(body[name])
+    sorted_out = {"created": "created", "updated": "updated", "errors": "failed", "failed": "failed"}
+    return [
+        {"status": status, **entry}
+        for name, status in sorted_out.items()
+        if isinstance(body.get(name), list)
+        for entry in _entries(body[name])
+    ]
+
+
+def _by_entry(rows: Sequence[Row], entries: list[Mapping[str, Any]]) -> list[Outcome]:
+    """Match rows with entries by index, else by e-mail; a row that is matched by neither stays open."""
+    by_index = {entry["index"]: entry for entry in entries if type(entry.get("index")) is int}
+    by_email = {key: entry for entry in entries if (key := _email_key(entry))}
+    outcomes = []
+    for index, row in enumerate(rows):
+        entry = by_index.get(index) or by_email.get(row.key)
+        outcomes.append(_left_open(row) if entry is None else _of_entry(row, entry))
+    return outcomes
+
+
+def _of_entry(row: Row, entry: Mapping[str, Any]) -> Outcome:
+    status, crm_id = entry.get("status"), entry.get("id")
+    reason = _error_text(entry.get("error") or entry.get("errors") or entry.get("message"))
+    is_bad = str(status).lower() in _FAILED or (type(status) is int and status >= 400)
+    if is_bad or (entry.get("error") or entry.get("errors")):
+        return Outcome(row.seq, "rejected", reason=reason or "refused without a reason")
+    if not isinstance(crm_id, str) and status is None:
+        return _left_open(row)
+    told: dict[Any, Verdict] = {
+        "created": "created",
+        "updated": "updated",
+        "unchanged": "unchanged",
+        201: "created",
+    }
+    return Outcome(row.seq, told.get(status, _landed(row)), crm_id if isinstance(crm_id, str) else None)
+
+
+def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
+    created, updated, failed = (body.get(name) for name in ("created", "updated", "failed"))
+    if type(created) is not int or type(updated) is not int or failed not in (None, 0) or body.get("errors"):
+        return False
+    return created + updated == len(rows) and created == sum(row.action == "create" for row in rows)
+
+
+def _landed(row: Row) -> Verdict:
+    return "created" if row.action == "create" else "updated"
+
+
+def _left_open(row: Row) -> Outcome:
+    return Outcome(row.seq, "unknown", reason="the answer does not tell this row's outcome")
+
+
+def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    (row,) = rows
+    return [Outcome(row.seq, "updated", row.crm_id)]
+
+
+def _blame(rows: Sequence[Row], body: bytes) -> Mapping[int, str]:
+    """Read which rows a refusal of the whole batch is about, from entries or from its message."""
+    try:
+        answer = decode_json(body)
+    except ProtocolError:
+        return {}
+    outcomes = _by_entry(rows, _entries(answer))
+    blamed = {
+        index: outcome.reason or "" for index, outcome in enumerate(outcomes) if outcome.verdict == "rejected"
+    }
+    message = _error_text(answer.get("error")) if isinstance(answer, Mapping) else ""
+    for number in _NAMED_ROW.findall(message):
+        if int(number) < len(rows):
+            blamed.setdefault(int(number), message)
+    return blamed
+
+
+def _error_text(error: Any) -> str:
+    if isinstance(error, Mapping):
+        return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))[:300]
+    if isinstance(error, list):
+        return "; ".join(_error_text(each) for each in error)[:300]
+    return "" if error is None else str(error)[:300]
+
+
+def _email_key(entry: Mapping[str, Any]) -> str | None:
+    contact = entry.get("contact")
+    email = entry.get("email") or (contact.get("email") if isinstance(contact, Mapping) else None)
+    return email.strip().lower() if isinstance(email, str) else None
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def _look(client: Client, connection: Connection, rows: Sequence[Row], since: datetime) -> list[Sight | None]:
+    """Look contacts up by e-mail, a few dozen at a time; a filter that is ignored tells nothing."""
+    sights: list[Sight | None] = []
+    for start in range(0, len(rows), _ADDRESSES):
+        part = rows[start : start + _ADDRESSES]
+        found = _find(client, str(connection.options.get("in_separator") or ","), part)
+        sights += [None if found is None else found.get(row.key, Sight()) for row in part]
+    return sights
+
+
+def _find(client: Client, separator: str, rows: Sequence[Row]) -> dict[str, Sight] | None:
+    spellings = {text: None for row in rows for text in (_address(row), _address(row).strip(), row.key)}
+    params = {"filter[email][in]": separator.join(spellings), "limit": "200"}
+    wanted, found = {row.key for row in rows}, {}
+    for record in _walk(client, "/v1/contacts", params):
+        key = _email_key(record)
+        if key not in wanted:
+            return None
+        found[key] = Sight(str(record.get("id")), record)
+    return found
+
+
+def _address(row: Row) -> str:
+    return str(row.fields.get("email") or row.known.get("email") or row.key)
+
+
+def _look_by_id(
+    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+) -> list[Sight | None]:
+    sights: list[Sight | None] = []
+    for row in rows:
+        try:
+            body = client.get(_record_path(row), resource="contacts").json()
+        except GoneError:
+            sights.append(Sight())
+            continue
+        record = body.get("data", body) if isinstance(body, Mapping) else {}
+        sights.append(Sight(row.crm_id, record) if record.get("id") == row.crm_id else None)
+    return sights
+
+
+def _walk(client: Client, path: str, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    records: list[Mapping[str, Any]] = []
+    cursors: list[str] = []
+    while True:
+        query = {**params, "cursor": cursors[-1]} if cursors else params
+        body = client.get(path, query, resource="contacts").json()
+        records += _entries(body)
+        cursor = body.get("next_cursor") if isinstance(body, Mapping) else None
+        if not cursor or cursor in cursors:
+            return records
+        cursors.append(str(cursor))
+
+
+# -- what a workspace requires -------------------------------------------------------------------
+
+
+def _inspect(client: Client, connection: Connection) -> Callable[[Row], str | None]:
+    """Read the workspace's custom fields: one marked as required makes every write without it fail."""
+    fields = _walk(client, "/v1/schema/fields", {"object_type": "contact", "limit": "200"})
+    required = [
+        str(field["key"])
+        for field in fields
+        if field.get("required") is True
+        and field.get("object_type") in (None, "contact")
+        and field.get("key")
+    ]
+
+    def check(row: Row) -> str | None:
+        whole = with_fields(row.known, row.fields)
+        missing = [key for key in required if value_at(whole, f"metadata.{key}") in (None, "")]
+        if not missing:
+            return None
+        return (
+            f"missing_required: {', '.join(f'metadata.{key}' for key in missing)} (required by the workspace)"
+        )
+
+    return check
+
+
+def _lane(row: Row, connection: Connection) -> str:
+    return "patch" if row.match == "id" and row.crm_id else "batch"
+
+
+CONTACTS = Write(
+    object="contacts",
+    resource="contacts",
+    key="email",
+    fields={name: Writable() for name in ("email", "first_name", "last_name", "phone", "company_id")},
+    custom="metadata",
+    lanes={
+        "batch": Lane(
+            "batch",
+            500,
+            _encode_batch,
+            _decode_batch,
+            repeat_s=_KEY_ALIVE_S,
+            key_header="Idempotency-Key",
+            blame=_blame,
+            look=_look,
+        ),
+        "patch": Lane("patch", 1, _encode_patch, _decode_patch, repeat_s=float("inf"), look=_look_by_id),
+    },
+    lane=_lane,
+    inspect=_inspect,
+)
+
+WRITES = {"contacts": CONTACTS}
