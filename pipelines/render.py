@@ -20,6 +20,8 @@ _WIDEST = 80
 # Control characters, surrogates, line separators, and the marks that turn the reading direction around.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
+_SPLIT_SECOND = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+")
+
 _COUNTS = ("create", "update", "unchanged", "rejected", "skipped", "conflict")
 _DONE_COUNTS = (*_COUNTS, "created", "updated", "unknown")
 _SYNC_KEYS = {"sync": None, "connection": None, "object": None, "rows": ()}
@@ -139,7 +141,7 @@ def _cell(value: Any) -> str:
         case dict() | list() | tuple():
             text = json.dumps(value, ensure_ascii=False, default=str)
         case _:
-            text = str(value)
+            text = _SPLIT_SECOND.sub(r"\1", str(value))
     text = clean(text)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
@@ -191,24 +193,22 @@ def show(result: Result, stream: TextIO, *, all_rows: bool = False) -> None:
         return
     for name, value in payload.items():
         if isinstance(value, list | tuple) and value:
-            _show_list(value, stream)
+            _show_list(name, value, stream)
         elif isinstance(value, Mapping):
             _show_table([value], stream)
         elif value is not None and not isinstance(value, list | tuple):
             print(f"{name.replace('_', ' ')}: {_cell(value)}", file=stream)
 
 
-def _show_list(entries: Sequence[Any], stream: TextIO) -> None:
+def _show_list(name: str, entries: Sequence[Any], stream: TextIO) -> None:
     if all(isinstance(entry, Mapping) and "lines" in entry for entry in entries):
         for entry in entries:
-            print(
-                "\n".join([_cell(entry["step"]), *(f"  {clean(line)}" for line in entry["lines"]), ""]),
-                file=stream,
-            )
+            lines = [_cell(entry["step"]), *(f"  {clean(line)}" for line in entry["lines"]), ""]
+            print("\n".join(lines), file=stream)
         return
     if not all(isinstance(entry, Mapping) for entry in entries):
         for entry in entries:
-            print(_cell(entry), file=stream)
+            print(f"{name}: {_cell(entry)}", file=stream)
         return
     _show_table([row for entry in entries for row in _flat(entry)], stream)
 
@@ -222,6 +222,8 @@ def _flat(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _show_table(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    if not rows:
+        return
     names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
     used = [name for name in names if any(_has_cell(row.get(name)) for row in rows)]
     for line in table_lines(used, [[row.get(name) for name in used] for row in rows]):
@@ -266,12 +268,9 @@ def _show_sync(payload: Mapping[str, Any], stream: TextIO, *, all_rows: bool) ->
         return
     print(plan_line(payload), file=stream)
     rows = payload["rows"] if all_rows else payload["rows"][:_SHOWN_ROWS]
-    if rows:
-        table = [
-            [row.get("action"), row.get("key"), _edits(row.get("fields")), row.get("reason")] for row in rows
-        ]
-        for line in table_lines(["action", "key", "fields", "reason"], table):
-            print(line, file=stream)
+    shown = ("action", "status", "key", "reason")
+    table = [{name: row.get(name) for name in shown} | {"fields": _edits(row.get("fields"))} for row in rows]
+    _show_table(table, stream)
     more = sum(payload["counts"].get(name, 0) for name in _COUNTS if name != "unchanged") - len(rows)
     if more > 0:
         print(f"… and {more:,} more; --diff lists all", file=stream)

@@ -217,8 +217,7 @@ def _option(section: Section, option: Option) -> str | int | float | bool | None
     if option.default is None and section.text(option.name) is None:
         return None
     if option.choices:
-        is_open = option.default is None and section.text(option.name) is None
-        return None if is_open else section.choice(option.name, option.choices, str(option.default))
+        return section.choice(option.name, option.choices, str(option.default))
     if isinstance(option.default, bool):
         return section.flag(option.name, default=option.default)
     if isinstance(option.default, int):

@@ -279,6 +279,45 @@ def test_a_dumb_terminal_gets_plain_lines(project_dir: Path) -> None:
     assert "\x1b" not in shown
 
 
+LEADS = {
+    "SYNCS__LEADS__CONNECTION": "relm",
+    "SYNCS__LEADS__OBJECT": "contacts",
+    "SYNCS__LEADS__KEY": "email",
+    "SYNCS__LEADS__MODEL_SQL": "select email, 'Renamed' as name from crm.contacts order by email_key limit 3",
+    "SYNCS__LEADS__FIELDS": '{"first_name": "name"}',
+}
+
+
+def renamed(sandbox: Sandbox) -> int:
+    return sum(record.get("first_name") == "Renamed" for record in sandbox.tenant("relm").records("contacts"))
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("n\n", 0), ("\n", 0), ("\x04", 0), ("yes\n", 3)])
+def test_push_asks_on_a_terminal_and_anything_but_yes_sends_nothing(
+    project_dir: Path, sandbox: Sandbox, answer: str, sent: int
+) -> None:
+    run_roundtrip(project_dir, "pull", "relm.contacts")
+    shown = on_terminal(project_dir, "push", "leads", answer=answer, TERM="xterm", **LEADS)[1]
+    assert "leads to relm contacts: 3 update" in shown
+    assert "[y/N]" in shown
+    assert renamed(sandbox) == sent
+
+
+def test_push_with_yes_sends_without_asking(project_dir: Path, sandbox: Sandbox) -> None:
+    run_roundtrip(project_dir, "pull", "relm.contacts")
+    told = one_object(run_roundtrip(project_dir, "push", "leads", "--yes", "--json", **LEADS))
+    assert (told["status"], told["counts"]["updated"], renamed(sandbox)) == ("ok", 3, 3)
+
+
+def test_plan_and_dry_run_send_nothing(project_dir: Path, sandbox: Sandbox) -> None:
+    run_roundtrip(project_dir, "pull", "relm.contacts")
+    asked = len(sandbox.requests)
+    for words in (["plan", "leads"], ["push", "leads", "--dry-run"]):
+        told = one_object(run_roundtrip(project_dir, *words, "--json", **LEADS))
+        assert (told["status"], told["counts"]["update"], len(told["rows"])) == ("ok", 3, 3)
+    assert (len(sandbox.requests), renamed(sandbox)) == (asked, 0)
+
+
 # -- how exceptions end --------------------------------------------------------------------------
 
 
