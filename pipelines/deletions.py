@@ -37,7 +37,12 @@ def find_gone(
 
 
 def _guard(
-    con: duckdb.DuckDBPyConnection, reading: Reading, missing: int, *, max_share: float | None, max_number: int
+    con: duckdb.DuckDBPyConnection,
+    reading: Reading,
+    missing: int,
+    *,
+    max_share: float | None,
+    max_number: int,
 ) -> None:
     live = deltas.count_live(con, reading)
     if max_share is None or not is_mass_deletion(missing, live, max_share=max_share, max_number=max_number):

@@ -32,10 +32,16 @@ def table_of(reading: Reading) -> str:
     return f"{quoted(reading.connection)}.{quoted(reading.resource.name)}"
 
 
+_NO_ROWS = """(
+    select null::varchar as id, null::varchar as _row_hash, null::timestamptz as _deleted_at where false
+)"""
+
 # -- rows ----------------------------------------------------------------------------------------
 
 
-def find_delta(con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence[Path], folder: Path) -> Delta | None:
+def find_delta(
+    con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence[Path], folder: Path
+) -> Delta | None:
     """Write the rows that the warehouse does not hold in this version to a file, and count them.
 
     Of several versions of an id the latest wins. None when there is nothing to load; the first reading
@@ -59,7 +65,8 @@ def find_delta(con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence
     target = folder / reading.connection / f"{reading.resource.name}.delta.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     con.execute(
-        f"copy (select * exclude (is_new, is_unchanged, is_gone, was_live, _seq), {literal(datetime.now(UTC).isoformat())}::timestamptz"
+        "copy (select * exclude (is_new, is_unchanged, is_gone, was_live, _seq),"
+        f" {literal(datetime.now(UTC).isoformat())}::timestamptz"
         " as _synced_at, case when is_gone then _synced_at end as _deleted_at"
         " from fresh where not is_unchanged order by _seq)"
         f" to {literal(str(target))} (format parquet)"
@@ -72,8 +79,7 @@ def _compare(
 ) -> None:
     """Make the temporary table `fresh`: each id once, in its latest version, with what is known of it."""
     resource = reading.resource
-    nothing = "(select null::varchar as id, null::varchar as _row_hash, null::timestamptz as _deleted_at where false)"
-    current = nothing if is_new_table else table_of(reading)
+    current = _NO_ROWS if is_new_table else table_of(reading)
     stamp = f"{quoted(stamp_column(resource))} desc nulls last, " if resource.updated else ""
     gone = f"coalesce(latest.{quoted(resource.gone_flag)}, false)" if resource.gone_flag else "false"
     con.execute(
@@ -95,8 +101,12 @@ def _compare(
 def _rows(resource: Resource, files: Sequence[Path]) -> str:
     if files:
         return f"read_parquet([{', '.join(literal(str(path)) for path in files)}])"
-    nulls = ", ".join(f"null::{sql_type(column.kind)} as {quoted(column.name)}" for column in resource.columns)
-    return f"(select {nulls}, null::json as _extra, null::varchar as _row_hash, 0::bigint as _seq where false)"
+    nulls = ", ".join(
+        f"null::{sql_type(column.kind)} as {quoted(column.name)}" for column in resource.columns
+    )
+    return (
+        f"(select {nulls}, null::json as _extra, null::varchar as _row_hash, 0::bigint as _seq where false)"
+    )
 
 
 def stamp_column(resource: Resource) -> str:
@@ -131,7 +141,9 @@ def keep_live(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str]) -
     live = f"select id from {_rows(reading.resource, reading.seen)}"
     if has_table(con, reading.connection, reading.resource.name):
         live += f" union select id from {table_of(reading)} where _deleted_at is null"
-    rows = con.execute(f"select id from ({live}) where list_contains($ids, id)", {"ids": sorted(ids)}).fetchall()
+    rows = con.execute(
+        f"select id from ({live}) where list_contains($ids, id)", {"ids": sorted(ids)}
+    ).fetchall()
     return {row[0] for row in rows}
 
 
@@ -141,7 +153,9 @@ def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str])
     return ids - {row[0] for row in rows}
 
 
-def fan_out_values(con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]) -> list[str]:
+def fan_out_values(
+    con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]
+) -> list[str]:
     """List the values a fan-out asks for: those of the warehouse and those read in this run, in order."""
     fan_out = reading.resource.fan_out
     assert fan_out is not None
@@ -149,9 +163,11 @@ def fan_out_values(con: duckdb.DuckDBPyConnection, reading: Reading, siblings: S
     if has_table(con, reading.connection, fan_out.resource):
         table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"
         parts.append(f"select {quoted(fan_out.column)} as value from {table} where _deleted_at is null")
-    for other in siblings:
-        if other.session is reading.session and other.resource.name == fan_out.resource and other.seen:
-            parts.append(f"select {quoted(fan_out.column)} as value from {_rows(other.resource, other.seen)}")
+    parts += [
+        f"select {quoted(fan_out.column)} as value from {_rows(other.resource, other.seen)}"
+        for other in siblings
+        if other.session is reading.session and other.resource.name == fan_out.resource and other.seen
+    ]
     if not parts:
         return []
     rows = con.execute(
@@ -209,7 +225,7 @@ def _last_full(reading: Reading) -> datetime | None:
 def is_news(reading: Reading, state: State) -> bool:
     """Tell whether a state is worth a generation of its own: times of looking alone are not."""
     before = reading.state
-    if before.last_complete_at is None or reading.since is None and reading.strategy == "since":
+    if before.last_complete_at is None or (reading.since is None and reading.strategy == "since"):
         return state != before
     return (state.strategy, state.watermark, state.feed_watermark, state.page_token) != (
         before.strategy,

@@ -50,11 +50,11 @@ def demo(*, progress: Progress, folder: Path | None = None, records: int = 300) 
     with Sandbox(records=records) as box:
         _write_settings(home, box)
         project = load_project(home, environ={})
-        _run(project, box, result, progress)
+        _run(project, result, progress)
     return result
 
 
-def _run(project: Project, box: Sandbox, result: DemoResult, progress: Progress) -> None:
+def _run(project: Project, result: DemoResult, progress: Progress) -> None:
     _note(result, "Pulled", _pull_lines(pull.pull(project, progress=progress)))
     enriched = enrich.enrich(project, progress=progress)
     _note(result, "Enriched", [f"marts.{model.name}: {model.rows:,} rows" for model in enriched.models])
@@ -64,7 +64,11 @@ def _run(project: Project, box: Sandbox, result: DemoResult, progress: Progress)
         pushed = push.push(project, name, confirm=lambda plan: True, progress=progress)
         _note(result, f"Pushed {name}", [_counted(pushed.payload()["counts"])])
         result.exit_code = max(result.exit_code, pushed.exit_code if pushed.exit_code not in (0, 1) else 0)
-    _note(result, "Pulled again: only what we wrote comes back", _pull_lines(pull.pull(project, progress=progress)))
+    _note(
+        result,
+        "Pulled again: only what we wrote comes back",
+        _pull_lines(pull.pull(project, progress=progress)),
+    )
     for name in project.syncs:
         again = push.plan(project, name, progress=progress)
         _note(result, f"Planned {name} again: nothing left to send", [_counted(again.payload()["counts"])])
@@ -88,7 +92,9 @@ def _plan_lines(planned: Any) -> list[str]:
     payload = planned.payload()
     lines = [_counted(payload["counts"])]
     for row in [each for each in payload["rows"] if each["action"] == "update"][:3]:
-        changes = ", ".join(f"{name}: {each['old']!r} -> {each['new']!r}" for name, each in row["fields"].items())
+        changes = ", ".join(
+            f"{name}: {each['old']!r} -> {each['new']!r}" for name, each in row["fields"].items()
+        )
         lines.append(f"{row['key']}: {changes}")
     return lines
 
@@ -101,10 +107,10 @@ def _next_lines(project: Project, folder: Path) -> list[str]:
     top = _top_leads(project)
     return [
         *top,
-        f"Open {project.warehouse} with DuckDB, for example: select * from marts.enriched_leads order by lead_score desc;",
+        f"Open {project.warehouse} with DuckDB: select * from marts.enriched_leads order by lead_score desc;",
         "What was written, field by field with the value it replaced: select * from roundtrip.push_log;",
         "What changed in the CRMs since the first pull: select * from roundtrip.changes;",
-        f"Go on by hand: `roundtrip sandbox` in one terminal, `cd {folder.name}` and the settings it prints in another.",
+        f"Go on by hand: `roundtrip sandbox`, then `cd {folder.name}` in another terminal.",
         "With your own CRM: `roundtrip init`, put the key into .dlt/secrets.toml, then `roundtrip pull`.",
     ]
 
@@ -115,7 +121,9 @@ def _top_leads(project: Project) -> list[str]:
             "select lead_score, lead_grade, first_name, last_name from marts.enriched_leads"
             " order by lead_score desc, email_key limit 3"
         ).fetchall()
-    return [f"Lead {score} ({grade}): {first or ''} {last or ''}".rstrip() for score, grade, first, last in rows]
+    return [
+        f"Lead {score} ({grade}): {first or ''} {last or ''}".rstrip() for score, grade, first, last in rows
+    ]
 
 
 def _fresh_folder(home: Path) -> Path:

@@ -91,10 +91,13 @@ def enrich(
 
 
 def _found(folder: Path) -> dict[str, Model]:
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".sql", ".py") and path.name[0] not in "_.")
+    files = sorted(
+        path for path in folder.glob("*") if path.suffix in (".sql", ".py") and path.name[0] not in "_."
+    )
     if not files:
         raise ConfigError(
-            f"there are no models in {folder}", hint="Set roundtrip.models to the folder of your *.sql and *.py models."
+            f"there are no models in {folder}",
+            hint="Set roundtrip.models to the folder of your *.sql and *.py models.",
         )
     return {path.stem: Model(path.stem, path, _reads(path)) for path in files}
 
@@ -120,7 +123,9 @@ def _chosen(found: dict[str, Model], names: Sequence[str]) -> list[Model]:
 
 def _ordered(models: Iterable[Model]) -> list[Model]:
     by_name = {model.name: model for model in models}
-    sorter = TopologicalSorter({name: sorted(model.reads & by_name.keys()) for name, model in sorted(by_name.items())})
+    sorter = TopologicalSorter(
+        {name: sorted(model.reads & by_name.keys()) for name, model in sorted(by_name.items())}
+    )
     try:
         return [by_name[name] for name in sorter.static_order()]
     except CycleError as error:
@@ -158,7 +163,8 @@ def _create(con: duckdb.DuckDBPyConnection, model: Model) -> None:
 
 def _run_python(con: duckdb.DuckDBPyConnection, model: Model) -> Any:
     spec = importlib.util.spec_from_file_location(f"roundtrip_model_{model.name}", model.path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -182,7 +188,7 @@ def _line_in(error: Exception, path: Path) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Shorten a database error to its message and the model's line (the statement adds one line of its own)."""
+    """Shorten a database error to its message and the model's line; the statement adds one line before it."""
     lines = str(error).splitlines()
     place = next((re.search(r"LINE (\d+)", line) for line in lines if line.startswith("LINE")), None)
     where = f" (line {max(int(place.group(1)) - 1, 1)})" if place else ""

@@ -65,7 +65,9 @@ class Feeds:
         return max(before, feed.newest - self._lookback)
 
 
-def fetch_unlisted(con: duckdb.DuckDBPyConnection, reading: Reading, feed: FeedReading, folder: Path) -> Path | None:
+def fetch_unlisted(
+    con: duckdb.DuckDBPyConnection, reading: Reading, feed: FeedReading, folder: Path
+) -> Path | None:
     """Ask one by one for records that the feed calls changed and the list did not show.
 
     Gives a typed file, or None when there are none. Past a bound the resource is left to a full pass.

@@ -13,8 +13,23 @@ from pipelines.fetching import Reading
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.connector import Resource
 
+# A new value is ours when it is what we sent for the field, or when all that we sent below it stands in it.
+_IS_OURS = """
+json_extract_string(ledger.sent, '/' || pair.source) = pair.new
+or list_bool_and(
+    list_transform(
+        list_filter(json_keys(ledger.sent), lambda name: starts_with(name, pair.source || '.')),
+        lambda name:
+            json_extract_string(try_cast(pair.new as json), '/' || substr(name, len(pair.source) + 2))
+            is not distinct from json_extract_string(ledger.sent, '/' || name)
+    )
+)
+"""
 
-def note_changes(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, *, run_id: str, now: datetime) -> None:
+
+def note_changes(
+    con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, *, run_id: str, now: datetime
+) -> None:
     """Compare a delta with the table it is about to be merged into.
 
     A changed field is one row; a new record is one row without a field. The first load of a table is no
@@ -25,18 +40,19 @@ def note_changes(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, 
         return
     table = f"{quoted(connection)}.{quoted(resource.name)}"
     changed_at = f"coalesce(new.{quoted(stamp_column(resource))}, $now)" if resource.updated else "$now"
+    pairs = _pairs(resource, _columns(con, connection, resource))
     names = {"run": run_id, "connection": connection, "resource": resource.name, "now": now}
     con.execute(
         f"""
         insert into roundtrip.changes
         with pairs as (
-            select new.id, {changed_at} as changed_at, unnest([{_pairs(resource, _columns(con, connection, resource))}]) as pair
+            select new.id, {changed_at} as changed_at, unnest([{pairs}]) as pair
             from read_parquet({literal(str(delta.path))}) as new
             join {table} as old on old.id = new.id
             where old._deleted_at is null
         )
         select $run, $connection, $resource, pairs.id, pair.field, pair.old, pair.new, changed_at, 'updated',
-            case when json_extract_string(ledger.sent, '/' || pair.source) = pair.new then 'push' else 'crm' end
+            case when {_IS_OURS} then 'push' else 'crm' end
         from pairs
         left join roundtrip.ledger as ledger
             on ledger.connection = $connection and ledger.object = $resource and ledger.crm_id = pairs.id
@@ -98,7 +114,8 @@ def note_stage_moves(con: duckdb.DuckDBPyConnection, *, now: datetime) -> None:
             least(
                 coalesce(
                     deal.closed_at,
-                    case when stay.id is null and deal.status = 'open' then deal.created_at else deal.updated_at end,
+                    case when stay.id is null and deal.status = 'open' then deal.created_at end,
+                    deal.updated_at,
                     $now
                 ),
                 $now
@@ -150,5 +167,7 @@ def _pairs(resource: Resource, present: set[str]) -> str:
         f" 'new': new.{quoted(column.name)}::varchar}}"
         for column in resource.columns
     ]
-    pairs.append("{'field': '_extra', 'source': '_extra', 'old': old._extra::varchar, 'new': new._extra::varchar}")
+    pairs.append(
+        "{'field': '_extra', 'source': '_extra', 'old': old._extra::varchar, 'new': new._extra::varchar}"
+    )
     return ", ".join(pairs)

@@ -14,10 +14,10 @@ import duckdb
 from pipelines.deltas import Delta
 from pipelines.warehouse import has_table, quoted
 from sources.core.connector import Resource
-from sources.core.reading import column_hints
+from sources.core.reading import MERGE, column_hints
 
 
-def raw_hints(resource: Resource) -> dict[str, dict[str, Any]]:
+def raw_hints(resource: Resource) -> Any:
     """Give dlt's hints of all columns of a raw table, `_deleted_at` included."""
     hints = column_hints(resource)
     del hints["_synced_at"]["dedup_sort"]  # a delta holds each id once
@@ -54,13 +54,15 @@ def _dlt_resource(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta)
     def rows() -> Any:
         yield dlt.mark.with_file_import(str(delta.path), "parquet", delta.rows)
 
-    is_first = not has_table(con, connection, delta.resource.name) or not _has_rows(con, connection, delta.resource)
+    is_first = not has_table(con, connection, delta.resource.name) or not _has_rows(
+        con, connection, delta.resource
+    )
     return dlt.resource(
         rows,
         name=delta.resource.name,
         columns=raw_hints(delta.resource),
         primary_key=delta.resource.key,
-        write_disposition="append" if is_first else {"disposition": "merge", "strategy": "delete-insert"},
+        write_disposition="append" if is_first else MERGE,
     )
 
 

@@ -79,7 +79,7 @@ def pull(
     accept_deletes: bool = False,
     progress: Progress,
 ) -> PullResult:
-    """Pull connections or single resources (`CONNECTION` or `CONNECTION.RESOURCE`); none means the default ones.
+    """Pull `CONNECTION`s or single `CONNECTION.RESOURCE`s; none means the default connections.
 
     A resource that fails does not stop the others: its error stands in its reading. Raises `ConfigError`
     before anything is asked, and `LockedError` when another run holds the warehouse.
@@ -104,7 +104,9 @@ class _Findings:
 class _PullRun:
     """One pull under the warehouse's lock."""
 
-    def __init__(self, project: Project, warehouse: Warehouse, *, accept_deletes: bool, progress: Progress) -> None:
+    def __init__(
+        self, project: Project, warehouse: Warehouse, *, accept_deletes: bool, progress: Progress
+    ) -> None:
         self.project = project
         self.warehouse = warehouse
         self.accept_deletes = accept_deletes
@@ -252,7 +254,12 @@ class _PullRun:
         sessions = {id(reading.session): reading.session for reading, _ in found}
         with self.warehouse.generation() as con:
             for session in sessions.values():
-                self._load(con, session, [each.delta for reading, each in found if reading.session is session and each.delta], now)
+                self._load(
+                    con,
+                    session,
+                    [each.delta for reading, each in found if reading.session is session and each.delta],
+                    now,
+                )
             for reading, each in found:
                 if each.gone:
                     history.mark_deleted(con, reading, each.gone, run_id=self.run_id, now=now)
@@ -270,7 +277,12 @@ class _PullRun:
         name = session.connection.name
         con.execute(
             "insert or replace into roundtrip.connections values (?, ?, ?, ?)",
-            [name, session.connection.crm, session.contract.name, json.dumps(dict(session.connection.options))],
+            [
+                name,
+                session.connection.crm,
+                session.contract.name,
+                json.dumps(dict(session.connection.options)),
+            ],
         )
         for delta in found:
             history.note_changes(con, name, delta, run_id=self.run_id, now=now)

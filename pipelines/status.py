@@ -72,7 +72,9 @@ def _connections(con: duckdb.DuckDBPyConnection, noted: _Noted, now: datetime) -
     ]
 
 
-def _resources(con: duckdb.DuckDBPyConnection, connection: str, noted: _Noted, now: datetime) -> list[dict[str, Any]]:
+def _resources(
+    con: duckdb.DuckDBPyConnection, connection: str, noted: _Noted, now: datetime
+) -> list[dict[str, Any]]:
     rows = con.execute(
         "select resource, strategy, watermark, last_complete_at, page_token is not null, last_error, counts"
         " from roundtrip.resource_state where connection = ? order by 1",
@@ -116,7 +118,8 @@ def _sync(con: duckdb.DuckDBPyConnection, name: str, project: Project) -> dict[s
     """Describe a sync by its last push; what was refused, unknown or in conflict there is still pending."""
     sync = project.syncs[name]
     last = con.execute(
-        "select run_id, max(pushed_at) from roundtrip.push_log where sync = ? group by 1 order by 2 desc limit 1",
+        "select run_id, max(pushed_at) from roundtrip.push_log where sync = ?"
+        " group by 1 order by 2 desc limit 1",
         [name],
     ).fetchone()
     counts = dict(
@@ -147,4 +150,6 @@ def _last_run(con: duckdb.DuckDBPyConnection, noted: _Noted) -> dict[str, Any] |
     if row is None:
         return None
     names = ("run_id", "command", "started_at", "finished_at", "status", "error")
-    return dict(zip(names, (row[0], row[1], row[2].isoformat(), row[3].isoformat(), row[4], row[5]), strict=True))
+    return dict(
+        zip(names, (row[0], row[1], row[2].isoformat(), row[3].isoformat(), row[4], row[5]), strict=True)
+    )

@@ -120,7 +120,7 @@ def _closing(connection: str, columns: dict[str, str], options: dict[str, Any]) 
     do not move.
     """
     cases = "".join(
-        f" when lower({columns['stage']}) in ({', '.join(literal(stage) for stage in stages)}) then '{status}'"
+        f" when lower({columns['stage']}) in ({', '.join(map(literal, stages))}) then '{status}'"
         for status in ("won", "lost")
         if (stages := _stages(options.get(f"{status}_stages")))
     )
@@ -153,4 +153,5 @@ def _sql_value(value: Any) -> str:
 
 def _empty(view: str) -> str:
     selected = ", ".join(f"null::{kind} as {name}" for name, kind in CRM_VIEWS[view].items())
-    return f"select null::varchar as connection, null::varchar as crm, null::varchar as id, {selected} where false"
+    names = "null::varchar as connection, null::varchar as crm, null::varchar as id"
+    return f"select {names}, {selected} where false"

@@ -88,7 +88,9 @@ class Warehouse:
                 f"another run holds {self.path.name}: {_describe(holder)}", hint="Wait for it, or stop it."
             ) from error
         try:
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command}))
+            holder.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command})
+            )
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -180,7 +182,7 @@ class Warehouse:
 
     def _publish(self) -> None:
         _sync(self.build)
-        os.replace(self.build, self.path)
+        self.build.replace(self.path)
         _sync(self.path.parent)
         self._discard_build()
 
@@ -249,7 +251,9 @@ def _empty() -> duckdb.DuckDBPyConnection:
 
 
 def _run_of(entry: dict[str, Any]) -> RunRecord:
-    times = {name: datetime.fromisoformat(entry.pop(name)) for name in ("started_at", "finished_at")}
+    times: dict[str, Any] = {
+        name: datetime.fromisoformat(entry.pop(name)) for name in ("started_at", "finished_at")
+    }
     return RunRecord(**times, **entry)
 
 

@@ -7,10 +7,14 @@ from pipelines.progress import Progress
 from sources.core.connector import Since
 from sources.core.passes import honours_since
 
-_SWEEP_EVERY = timedelta(hours=24)  # how often a windowed resource without a feed is read whole, for deletions
+_SWEEP_EVERY = timedelta(
+    hours=24
+)  # how often a windowed resource without a feed is read whole, for deletions
 
 
-def decide(reading: Reading, *, full: bool, since: datetime | None, now: datetime, progress: Progress) -> None:
+def decide(
+    reading: Reading, *, full: bool, since: datetime | None, now: datetime, progress: Progress
+) -> None:
     """Fill in a reading's strategy, window and token.
 
     `full` forgets window and token; `since` asks for a window of the operator's own, which moves no

@@ -15,7 +15,9 @@ from sources.sandbox import Sandbox
 def project_for(box: Sandbox, root: Path, *names: str, **settings: Any) -> Project:
     """Make a project whose connections are those of the sandbox (all, or the ones named)."""
     environ: Mapping[str, str] = {
-        key: value for key, value in box.settings().items() if not names or key.split("__")[1].lower() in names
+        key: value
+        for key, value in box.settings().items()
+        if not names or key.split("__")[1].lower() in names
     }
     project = load_project(root, environ=environ)
     return replace(project, default_connections=names or tuple(project.connections), **settings)

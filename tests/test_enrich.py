@@ -39,8 +39,12 @@ def with_models(project: Project, **files: str) -> Project:
 def test_each_person_over_both_crms_gets_one_score_between_0_and_100(project: Project) -> None:
     assert built(project).exit_code == 0
     people = rows(project, "select count(distinct email_key) from crm.contacts where email_key like '%_@_%'")
-    assert rows(project, "select count(*), count(distinct email_key) from marts.enriched_leads") == [people[0] * 2]
-    assert rows(project, "select count(*) from marts.enriched_leads where lead_score not between 0 and 100") == [(0,)]
+    assert rows(project, "select count(*), count(distinct email_key) from marts.enriched_leads") == [
+        people[0] * 2
+    ]
+    assert rows(
+        project, "select count(*) from marts.enriched_leads where lead_score not between 0 and 100"
+    ) == [(0,)]
 
 
 def test_more_recent_activity_never_lowers_a_score(project: Project) -> None:
@@ -64,11 +68,20 @@ def test_models_are_built_after_those_they_read_from(project: Project) -> None:
 
 
 def test_a_model_that_fails_keeps_its_old_table_and_those_that_read_it_are_left(project: Project) -> None:
-    good = with_models(project, first__sql="select 1 as n", second__sql="select n from marts.first", third__sql="select 3 as n")
+    good = with_models(
+        project,
+        first__sql="select 1 as n",
+        second__sql="select n from marts.first",
+        third__sql="select 3 as n",
+    )
     built(good)
     bad = with_models(project, first__sql="select 1 as n,\n  nothing_of_that_name\nfrom crm.contacts")
     result = built(bad)
-    assert {model.name: model.status for model in result.models} == {"first": "failed", "second": "skipped", "third": "ok"}
+    assert {model.name: model.status for model in result.models} == {
+        "first": "failed",
+        "second": "skipped",
+        "third": "ok",
+    }
     assert result.exit_code == 1
     assert "line 2" in str(result.error)
     assert rows(bad, "select n from marts.first") == [(1,)]

@@ -28,11 +28,11 @@ def test_a_second_pull_asks_only_for_what_changed_and_publishes_nothing(tmp_path
     with Sandbox(records=600) as box:
         project = project_for(box, tmp_path, "rally")
         pulled(project)
-        before = os.stat(project.warehouse)
+        before = project.warehouse.stat()
         box.requests.clear()
         result = pulled(project)
         assert [each["new"] + each["changed"] for each in result.payload()["resources"]] == [0, 0, 0, 0]
-        assert os.stat(project.warehouse).st_mtime_ns == before.st_mtime_ns
+        assert project.warehouse.stat().st_mtime_ns == before.st_mtime_ns
         lists = [each for each in box.requests if each.path.endswith("/contacts")]
         assert lists
         assert all("updatedSince=" in each.query for each in lists)
@@ -48,7 +48,9 @@ def test_a_change_on_the_crm_side_arrives_alone(crm: str, tmp_path: Path) -> Non
         result = pulled(project)
         assert part(result, f"{crm}.contacts")["changed"] == 1
         assert sum(each["new"] + each["changed"] for each in result.payload()["resources"]) == 1
-        assert rows(project, f"select phone from {crm}.contacts where id = ?", person["id"]) == [("+49 30 1",)]
+        assert rows(project, f"select phone from {crm}.contacts where id = ?", person["id"]) == [
+            ("+49 30 1",)
+        ]
 
 
 def test_relm_without_a_change_stamp_is_read_whole_and_still_loads_only_changes(tmp_path: Path) -> None:
@@ -57,7 +59,12 @@ def test_relm_without_a_change_stamp_is_read_whole_and_still_loads_only_changes(
         pulled(project)
         box.tenant("relm").edit("contacts", box.tenant("relm").records("contacts")[0]["id"], first_name="Ida")
         result = part(pulled(project), "relm.contacts")
-        assert (result["strategy"], result["rows"], result["changed"], result["unchanged"]) == ("full", 250, 1, 249)
+        assert (result["strategy"], result["rows"], result["changed"], result["unchanged"]) == (
+            "full",
+            250,
+            1,
+            249,
+        )
 
 
 @pytest.mark.parametrize("filtered", ["ignored", "refused"])
@@ -75,9 +82,9 @@ def test_a_deletion_in_rally_comes_from_the_change_feed_and_keeps_the_last_value
         box.tenant("rally").delete("contacts", person["id"])
         result = part(pulled(project), "rally.contacts")
         assert (result["deleted"], result["status"]) == (1, "ok")
-        assert rows(project, "select email, _deleted_at is not null from rally.contacts where id = ?", person["id"]) == [
-            (person["email"], True)
-        ]
+        assert rows(
+            project, "select email, _deleted_at is not null from rally.contacts where id = ?", person["id"]
+        ) == [(person["email"], True)]
         assert rows(project, "select count(*) from crm.contacts where id = ?", person["id"]) == [(0,)]
 
 
@@ -108,24 +115,34 @@ def test_every_table_of_a_connection_exists_also_without_rows(tmp_path: Path) ->
         project = project_for(box, tmp_path)
         assert pulled(project).exit_code == 0
         tables = rows(project, "select table_schema || '.' || table_name from information_schema.tables")
-        expected = {f"relm.{name}" for name in ("contacts", "companies", "deals", "activities", "associations", "fields")}
+        expected = {
+            f"relm.{name}"
+            for name in ("contacts", "companies", "deals", "activities", "associations", "fields")
+        }
         expected |= {f"rally.{name}" for name in ("contacts", "companies", "deals", "activities")}
         assert expected <= {name for (name,) in tables}
 
 
-def test_the_views_hold_every_live_record_of_all_connections_with_the_documented_columns(tmp_path: Path) -> None:
+def test_the_views_hold_every_live_record_of_all_connections_with_the_documented_columns(
+    tmp_path: Path,
+) -> None:
     with Sandbox(records=80) as box:
         project = project_for(box, tmp_path)
         pulled(project)
         counts = dict(rows(project, "select connection, count(*) from crm.contacts group by 1"))
         assert (counts["relm"], counts["rally"]) == (80, 80)
         described = [row[0] for row in rows(project, "describe crm.deals")]
-        assert described == (
-            "connection crm id title stage status amount currency probability contact_id company_id owner"
-            " expected_close_at closed_at created_at updated_at"
-        ).split()
+        assert (
+            described
+            == (
+                "connection crm id title stage status amount currency probability contact_id company_id owner"
+                " expected_close_at closed_at created_at updated_at"
+            ).split()
+        )
         assert rows(project, "select count(*) from crm.tasks")[0][0] > 0
-        assert rows(project, "select count(*) from crm.activities where type = 'task' and crm = 'rally'") == [(0,)]
+        assert rows(project, "select count(*) from crm.activities where type = 'task' and crm = 'rally'") == [
+            (0,)
+        ]
 
 
 def test_money_is_in_major_units_in_the_views(tmp_path: Path) -> None:
@@ -146,7 +163,8 @@ def test_a_changed_field_stands_in_the_history_with_old_and_new_value(tmp_path: 
         result = pulled(project)
         found = rows(
             project,
-            "select run_id, old_value, new_value, kind, origin from roundtrip.changes where id = ? and field = 'phone'",
+            "select run_id, old_value, new_value, kind, origin from roundtrip.changes"
+            " where id = ? and field = 'phone'",
             person["id"],
         )
         assert found == [(result.run_id, person["phone"], "+1 999", "updated", "crm")]
@@ -156,12 +174,15 @@ def test_a_deal_that_moves_leaves_one_stage_and_enters_the_next(tmp_path: Path) 
     with Sandbox(records=50) as box:
         project = project_for(box, tmp_path, "relm")
         pulled(project)
-        deal = next(each for each in box.tenant("relm").records("deals") if each["stage"] not in ("won", "lost"))
+        deal = next(
+            each for each in box.tenant("relm").records("deals") if each["stage"] not in ("won", "lost")
+        )
         box.tenant("relm").edit("deals", deal["id"], stage="won")
         pulled(project)
         stays = rows(
             project,
-            "select stage, left_at is null from roundtrip.deal_stages where id = ? order by entered_at, left_at nulls last",
+            "select stage, left_at is null from roundtrip.deal_stages where id = ?"
+            " order by entered_at, left_at nulls last",
             deal["id"],
         )
         assert stays == [(deal["stage"], False), ("won", True)]
@@ -174,7 +195,10 @@ def test_since_backfills_a_window_and_moves_no_watermark(tmp_path: Path) -> None
         mark = rows(project, "select watermark from roundtrip.resource_state where resource = 'contacts'")
         result = pulled(project, "rally.contacts", since=datetime.now(UTC) - timedelta(days=4000))
         assert part(result, "rally.contacts")["rows"] == 50
-        assert rows(project, "select watermark from roundtrip.resource_state where resource = 'contacts'") == mark
+        assert (
+            rows(project, "select watermark from roundtrip.resource_state where resource = 'contacts'")
+            == mark
+        )
 
 
 def test_an_unknown_resource_or_connection_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
@@ -192,7 +216,10 @@ def test_a_second_run_at_the_same_time_names_the_holder(tmp_path: Path) -> None:
 
     with Sandbox(records=5) as box:
         project = project_for(box, tmp_path, "relm")
-        with Warehouse(project.warehouse).lock("roundtrip push"), pytest.raises(LockedError, match=f"pid {os.getpid()}"):
+        with (
+            Warehouse(project.warehouse).lock("roundtrip push"),
+            pytest.raises(LockedError, match=f"pid {os.getpid()}"),
+        ):
             pulled(project)
 
 

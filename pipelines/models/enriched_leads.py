@@ -19,8 +19,8 @@ def build(signals: pd.DataFrame) -> pd.DataFrame:
     leads["stage"] = leads["best_stage"].astype(float).fillna(0.0)
     amounts = leads["largest_amount"].astype(float).fillna(0.0).clip(lower=0.0)
     leads["amount"] = (np.log1p(amounts) / np.log1p(LARGE_AMOUNT)).clip(upper=1.0)
-    parts = sum(leads[part] * weight for part, weight in WEIGHTS.items())
-    leads["lead_score"] = (parts * 100).round().astype("int64")
+    weighted = leads[list(WEIGHTS)] * pd.Series(WEIGHTS)
+    leads["lead_score"] = (weighted.sum(axis="columns") * 100).round().astype("int64")
     leads["lead_grade"] = pd.cut(
         leads["lead_score"], bins=[-1, 24, 49, 74, 100], labels=["D", "C", "B", "A"]
     ).astype(str)

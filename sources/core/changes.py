@@ -41,7 +41,9 @@ class FeedReading:
 
     def ids(self, entity: str, actions: Collection[str]) -> set[str]:
         """List the ids of an entity whose last action is one of these."""
-        return {entry.id for entry in self.last.values() if entry.entity == entity and entry.action in actions}
+        return {
+            entry.id for entry in self.last.values() if entry.entity == entity and entry.action in actions
+        }
 
 
 def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
@@ -80,7 +82,9 @@ def _feed_page(session: Session, feed: Feed, since: datetime, limit: int) -> lis
     answer = session.client.get(feed.path, params, resource="changes")
     body = answer.json()
     if not isinstance(body, list):
-        raise ProtocolError("the change feed is not a list", connection=session.connection.name, resource="changes")
+        raise ProtocolError(
+            "the change feed is not a list", connection=session.connection.name, resource="changes"
+        )
     entries: list[Any] = body
     return [feed.parse(entry) for entry in entries]
 

@@ -118,7 +118,7 @@ class CursorPages:
 
 @dataclass(frozen=True, slots=True)
 class OffsetPages:
-    """Pages by offset: rows under `data` (None: the answer is a bare array), `total` names the count if given.
+    """Pages by offset: rows under `data` (None: the answer is a bare array), `total` names the count, if any.
 
     `overlap` is how many rows of the previous page are asked for again, to notice rows that moved.
     """

@@ -1,24 +1,31 @@
 """The one error tree, sorted by what the caller can do about it.
 
-    ConnectorError               carries connection, resource, hint, status, request_id
-    ├── ConfigError              the operator must act: stop
-    │   ├── AuthError            key refused, or permission missing
-    │   └── QuotaError           used up; waiting minutes does not help
-    ├── TransientError           the same call may work later
-    │   ├── RateLimitError       429, or the budget's wait is too long for this run
-    │   └── UnavailableError     5xx, time-out, connection refused or cut
-    ├── RefusedError             this request never works as it stands
-    │   ├── GoneError            404 or 410: the record or the endpoint is not there
-    │   └── RowRefusedError      a written row was refused: book it, go on
-    ├── UncertainError           a write was sent and its answer lost: book it, never send it again blindly
-    ├── ProtocolError            the API broke its own rules
-    ├── LockedError              another run holds this warehouse
-    └── GuardError               a safety guard stopped the run before anything was done
+ConnectorError               carries connection, resource, hint, status, request_id
+├── ConfigError              the operator must act: stop
+│   ├── AuthError            key refused, or permission missing
+│   └── QuotaError           used up; waiting minutes does not help
+├── TransientError           the same call may work later
+│   ├── RateLimitError       429, or the budget's wait is too long for this run
+│   └── UnavailableError     5xx, time-out, connection refused or cut
+├── RefusedError             this request never works as it stands
+│   ├── GoneError            404 or 410: the record or the endpoint is not there
+│   └── RowRefusedError      a written row was refused: book it, go on
+├── UncertainError           a write was sent and its answer lost: book it, never send it again blindly
+├── ProtocolError            the API broke its own rules
+├── LockedError              another run holds this warehouse
+└── GuardError               a safety guard stopped the run before anything was done
 """
+
+from typing import Any
 
 
 class ConnectorError(Exception):
-    """Tell one failure in one line: `<connection> <resource>: <what> (<status>). <hint>`."""
+    """Tell one failure in one line: `<connection> <resource>: <what> (<status>). <hint>`.
+
+    `answer` is the CRM's whole answer, where there was one, for those who read the reasons of single rows.
+    """
+
+    answer: Any = None
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import msgspec
 
 from sources.core.client import Answer
 from sources.core.connector import Resource, Since
-from sources.core.errors import GoneError, RefusedError
+from sources.core.errors import ConnectorError, GoneError, RefusedError
 from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
 
@@ -48,7 +48,7 @@ class Pass:
         complete = True
         for number in range(first, len(self._requests)):
             steps = self._walk(self._requests[number], start)
-            for page in steps:
+            for page in self._placed(steps):
                 self.pages += 1
                 self.token = f"{number}|{page.token}" if page.token else f"{number + 1}|"
                 yield page
@@ -57,6 +57,15 @@ class Pass:
             self.resumed = self.resumed and not steps.restarts
             start = None
         self.complete = complete
+
+    def _placed(self, steps: Walk) -> Iterator[Page]:
+        """Name the place in the errors of a walk, which knows neither connection nor resource."""
+        try:
+            yield from steps
+        except ConnectorError as error:
+            error.connection = error.connection or self.session.connection.name
+            error.resource = error.resource or self.resource.name
+            raise
 
     def _compose(self, values: Sequence[str]) -> list[Request]:
         """List the first request of each walk: one per variant and value, narrowed by `since`."""
@@ -101,7 +110,9 @@ def fetch(session: Session, request: Request, resource: str) -> Answer:
     )
 
 
-def _narrowed(resource: Resource, since: datetime | None) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]:
+def _narrowed(
+    resource: Resource, since: datetime | None
+) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]:
     strategy = resource.strategy
     if since is None or not isinstance(strategy, Since):
         return (), {}
@@ -132,7 +143,9 @@ def honours_since(session: Session, resource: Resource) -> bool:
         return False
 
 
-def _probe_rows(session: Session, resource: Resource, extra: tuple[tuple[str, str], ...]) -> list[dict[str, object]]:
+def _probe_rows(
+    session: Session, resource: Resource, extra: tuple[tuple[str, str], ...]
+) -> list[dict[str, object]]:
     steps = walk(
         lambda request: fetch(session, request, resource.name),
         Request(resource.path, params=(*resource.variants[0], *extra)),

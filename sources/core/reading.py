@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     import pyarrow
 
 LOOKBACK = timedelta(minutes=15)
+# The only merge of dlt's that a repeated load does not double.
+MERGE: Any = {"disposition": "merge", "strategy": "delete-insert"}
 _ROWS_PER_TABLE = 50_000
 
 
-def column_hints(resource: Resource) -> dict[str, dict[str, Any]]:
+def column_hints(resource: Resource) -> Any:
     """Give dlt's column hints of a resource's raw table; every column is nullable."""
     hints: dict[str, dict[str, Any]] = {}
     bookkeeping = (Column("_extra", "json"), Column("_row_hash"), Column("_synced_at", "timestamp"))
@@ -73,11 +75,15 @@ def _source_factory(connector: Connector) -> Any:
         if contract.feed is not None:
             yield _deletions(connector, connection)
 
-    source.__doc__ = f"Read {connector.title}: one resource per endpoint, incremental where the API allows it."
+    source.__doc__ = (
+        f"Read {connector.title}: one resource per endpoint, incremental where the API allows it."
+    )
     return source
 
 
-def _connection(connector: Connector, api_key: str, base_url: str | None, options: dict[str, Any]) -> Connection:
+def _connection(
+    connector: Connector, api_key: str, base_url: str | None, options: dict[str, Any]
+) -> Connection:
     import dlt
 
     def setting(name: str) -> Any:
@@ -110,7 +116,7 @@ def _dlt_resource(connector: Connector, connection: Connection, resource: Resour
         name=resource.name,
         primary_key=resource.key,
         columns=column_hints(resource),
-        write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+        write_disposition=MERGE,
     )
 
 
@@ -166,7 +172,9 @@ def _table(spool: Spool, resource: Resource, now: datetime) -> tuple["pyarrow.Ta
     typed = type_rows([spool.path], resource, spool.path.with_suffix(".parquet"), now=now)
     table = pyarrow.parquet.read_table(typed.path).sort_by([("_seq", "descending")])
     last = table.group_by(resource.key, use_threads=False).aggregate([("_seq", "max")])["_seq_max"]
-    table = table.filter(pyarrow.compute.is_in(table["_seq"], value_set=last.combine_chunks())).drop_columns("_seq")
+    table = table.filter(pyarrow.compute.is_in(table["_seq"], value_set=last.combine_chunks())).drop_columns(
+        "_seq"
+    )
     stamp = pyarrow.array([now] * len(table), pyarrow.timestamp("us", "UTC"))
     return table.append_column("_synced_at", stamp), typed.newest
 
@@ -179,7 +187,9 @@ def _deletions(connector: Connector, connection: Connection) -> Any:
 
     def rows() -> Iterator[list[dict[str, Any]]]:
         state = dlt.current.resource_state()
-        since = datetime.fromisoformat(state["since"]) if "since" in state else datetime(1970, 1, 1, tzinfo=UTC)
+        since = (
+            datetime.fromisoformat(state["since"]) if "since" in state else datetime(1970, 1, 1, tzinfo=UTC)
+        )
         with open_session(connector, connection) as session:
             reading = read_feed(session, feed, since)
         yield [
@@ -195,7 +205,5 @@ def _deletions(connector: Connector, connection: Connection) -> Any:
         rows,
         name="deletions",
         primary_key=("resource", "id"),
-        write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+        write_disposition=MERGE,
     )
-
-

@@ -66,14 +66,18 @@ class Typed:
     newest: datetime | None = None
 
 
-def type_rows(spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime, first_seq: int = 0) -> Typed:
+def type_rows(
+    spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime, first_seq: int = 0
+) -> Typed:
     """Type spooled rows into a parquet file.
 
     Rows keep their order in `_seq`, counted from `first_seq`; no row is dropped here.
     """
     with duckdb.connect(config={"threads": 2}) as con:
         con.execute("set TimeZone = 'UTC'")
-        con.execute(f"copy ({_typed_sql(spools, resource, first_seq)}) to {_text(str(target))} (format parquet)")
+        con.execute(
+            f"copy ({_typed_sql(spools, resource, first_seq)}) to {_text(str(target))} (format parquet)"
+        )
         return _summary(con, resource, target, now)
 
 
@@ -111,7 +115,8 @@ with spooled as (
 ), kept as (
     select *, {_extra(resource)} as _extra from typed
 )
-select {names}, _extra, md5(concat_ws(chr(31), {hashed}, coalesce(_extra::varchar, chr(30)))) as _row_hash, _seq
+select {names}, _extra, _seq,
+    md5(concat_ws(chr(31), {hashed}, coalesce(_extra::varchar, chr(30)))) as _row_hash
 from kept
 """
 
@@ -125,7 +130,8 @@ def _typed(column: Column, place: int) -> str:
     if column.kind == "bool":
         return f"case {text} when 'true' then true when 'false' then false end"
     if column.kind == "timestamp":
-        return f"case when regexp_matches({text}, '^\\d{{4}}-\\d{{2}}-\\d{{2}}') then try_cast({text} as timestamptz) end"
+        is_iso = f"regexp_matches({text}, '^\\d{{4}}-\\d{{2}}-\\d{{2}}')"
+        return f"case when {is_iso} then try_cast({text} as timestamptz) end"
     if column.kind == "bigint":
         return f"case when regexp_full_match({text}, '-?\\d+(\\.0+)?') then try_cast({text} as bigint) end"
     number = f"case when regexp_matches({text}, '^-?\\d') then try_cast({text} as double) end"
@@ -142,7 +148,8 @@ def _extra(resource: Resource) -> str:
         parts.append(_undeclared(resource, f"/{resource.envelope}"))
     misfits = ", ".join(
         f"case when texts[{place}] is not null and {_name(column)} is null"
-        f" then {_text(_json_key(column.source))} || json_extract(record, {_text(column.json_path)})::varchar end"
+        f" then {_text(_json_key(column.source))}"
+        f" || json_extract(record, {_text(column.json_path)})::varchar end"
         for place, column in enumerate(resource.columns, 1)
         if column.kind not in ("text", "json")
     )
@@ -166,7 +173,8 @@ def _undeclared(resource: Resource, below: str) -> str:
     pointer = f"{_text(below)} || '/' || replace(replace(key, '~', '~0'), '/', '~1')"
     value = f"json_extract(record, {pointer})"
     if below:
-        value = f"case when json_exists(record, {pointer} || '/value') then json_extract(record, {pointer} || '/value') else {value} end"
+        inner = f"{pointer} || '/value'"
+        value = f"case when json_exists(record, {inner}) then json_extract(record, {inner}) else {value} end"
     return (
         f"list_transform(list_filter({keys}, lambda key: not list_contains([{listed}], key)), lambda key:"
         f" to_json(key)::varchar || ':' || nullif(({value})::varchar, 'null'))"
@@ -180,17 +188,22 @@ def _json_key(name: str) -> str:
 def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, now: datetime) -> Typed:
     file = _text(str(target))
     checked = [column for column in resource.columns if column.kind not in ("text", "json")]
-    kept = ", ".join(
-        f"count(*) filter (json_exists(_extra, {_text('/' + column.source)}))" for column in checked
-    ) or "0"
+    kept = (
+        ", ".join(
+            f"count(*) filter (json_exists(_extra, {_text('/' + column.source)}))" for column in checked
+        )
+        or "0"
+    )
     stamp = next((_name(column) for column in resource.columns if column.source == resource.updated), None)
     stamp_sql = (
-        f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null), max({stamp}) filter ({stamp} <= ?)"
+        f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null),"
+        f" max({stamp}) filter ({stamp} <= ?)"
         if stamp
         else "0, 0, null"
     )
     values = con.execute(
-        f"select count(*), count(_extra), {stamp_sql}, {kept} from read_parquet({file})", [now, now] if stamp else []
+        f"select count(*), count(_extra), {stamp_sql}, {kept} from read_parquet({file})",
+        [now, now] if stamp else [],
     ).fetchone()
     assert values is not None
     rows, unknown, future, undated, newest, *misfits = values

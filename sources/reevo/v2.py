@@ -1,8 +1,8 @@
 """Reevo v2: records with typed attributes under `/api/v2`, queried with filters on `updated_at`.
 
-Each attribute is an envelope `{"value_type", "value"}`, a list attribute a list of envelopes; a null may be an
-envelope with a null value, a bare null or a missing key. Known attributes become plain columns, all others,
-custom ones included, stand unwrapped in `_extra`. Archived records are not returned, so a daily pass over
+Each attribute is an envelope `{"value_type", "value"}`, a list attribute a list of envelopes; a null may be
+an envelope with a null value, a bare null or a missing key. Known attributes become plain columns, all
+others, custom ones included, stand unwrapped in `_extra`. Archived records are not returned, so a daily pass over
 everything finds them, confirmed by GET. Activities have no unscoped list: they are asked for per account, by
 time of creation.
 """
@@ -219,7 +219,8 @@ VIEWS = {
             "contacts",
             {
                 "email": "primary_email",
-                "full_name": "coalesce(display_name, nullif(trim(concat_ws(' ', first_name, last_name)), ''))",
+                "full_name": "coalesce(display_name,"
+                " nullif(trim(concat_ws(' ', first_name, last_name)), ''))",
                 "first_name": "first_name",
                 "last_name": "last_name",
                 "phone": "primary_phone_number",
@@ -254,7 +255,7 @@ VIEWS = {
                 "status": _STATUS,
                 "amount": "amount",
                 "currency": "{currency}",
-                "probability": "case when closing_probability > 1 then closing_probability / 100 else closing_probability end",
+                "probability": "closing_probability / case when closing_probability > 1 then 100 else 1 end",
                 "contact_id": "primary_contact_id",
                 "company_id": "account_id",
                 "owner": "owner_user_id",
@@ -293,7 +294,8 @@ VIEWS = {
                 "deal_id": "opportunity_id",
                 "company_id": "account_id",
                 "owner": "owner_user_id",
-                "occurred_at": "coalesce(try_cast(json_extract_string(metadata, '$.activity_time') as timestamptz), created_at)",
+                "occurred_at": "coalesce(try_cast(json_extract_string(metadata, '$.activity_time')"
+                " as timestamptz), created_at)",
                 "created_at": "created_at",
             },
         ),

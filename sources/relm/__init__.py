@@ -44,7 +44,8 @@ def _dialect_of(connection: Connection) -> str:
         raise ConfigError(
             f"a key of the {dialect} API does not fit the address {host}",
             connection=connection.name,
-            hint=f"Set sources.{connection.name}.base_url to {_BASE_URL[dialect]}, or sources.{connection.name}.dialect.",
+            hint=f"Set sources.{connection.name}.base_url to {_BASE_URL[dialect]}"
+            f" or sources.{connection.name}.dialect.",
         )
     return dialect
 
