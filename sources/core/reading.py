@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sources.core.changes import read_feed, watermark
 from sources.core.connector import Column, Connection, Connector, Resource, Since
-from sources.core.errors import ConfigError
+from sources.core.errors import ConfigError, RefusedError
+from sources.core.paging import Page
 from sources.core.passes import Pass, honours_since
 from sources.core.sessions import Session, open_session
 from sources.core.spool import Spool, type_rows
@@ -121,14 +122,17 @@ def _dlt_resource(connector: Connector, connection: Connection, resource: Resour
 
 
 def _tables(session: Session, resource: Resource, state: dict[str, Any]) -> Iterator["pyarrow.Table"]:
-    since = _window(session, resource, state)
-    steps = Pass(session, resource, since=since)
-    clock = session.client
     started: datetime | None = None
     newest = datetime.fromisoformat(state["newest"]) if "newest" in state else None
     with tempfile.TemporaryDirectory(prefix="roundtrip-") as folder:
+        steps = Pass(
+            session,
+            resource,
+            since=_window(session, resource, state),
+            values=_fan_out_values(session, resource, Path(folder)),
+        )
         for spool in _spools(steps, Path(folder)):
-            now = clock.server_time() or datetime.now(UTC)
+            now = session.client.server_time() or datetime.now(UTC)
             started = started or now
             table, stamp = _table(spool, resource, now)
             newest = max((moment for moment in (newest, stamp) if moment), default=None)
@@ -147,10 +151,31 @@ def _window(session: Session, resource: Resource, state: dict[str, Any]) -> date
     return datetime.fromisoformat(state["watermark"]) if "watermark" in state else None
 
 
+def _fan_out_values(session: Session, resource: Resource, folder: Path) -> list[str]:
+    """Read the other resource whose values this one is asked for, one by one."""
+    if resource.fan_out is None:
+        return []
+    parent = session.contract.resource(resource.fan_out.resource)
+    values: set[str] = set()
+    for spool in _spools(Pass(session, parent), folder / "parent"):
+        table, _ = _table(spool, parent, datetime.now(UTC))
+        values |= {str(value) for value in table[resource.fan_out.column].to_pylist() if value is not None}
+    return sorted(values)
+
+
+def _pages(steps: Pass) -> Iterator[Page]:
+    """Give a pass's pages; a list that the vendor does not document and that is not there has none."""
+    try:
+        yield from steps
+    except RefusedError as error:
+        if not steps.resource.optional or steps.pages or error.status not in (404, 405, 410):
+            raise
+
+
 def _spools(steps: Pass, folder: Path) -> Iterator[Spool]:
     """Cut a pass into spools of a bounded number of rows; the last one may be shorter, none is empty."""
     spool: Spool | None = None
-    for page in steps:
+    for page in _pages(steps):
         spool = spool or Spool(folder / f"{steps.pages}.ndjson")
         spool.append(page.rows)
         if spool.rows >= _ROWS_PER_TABLE:
@@ -170,13 +195,25 @@ def _table(spool: Spool, resource: Resource, now: datetime) -> tuple["pyarrow.Ta
     import pyarrow.parquet
 
     typed = type_rows([spool.path], resource, spool.path.with_suffix(".parquet"), now=now)
-    table = pyarrow.parquet.read_table(typed.path).sort_by([("_seq", "descending")])
+    table = _plain(pyarrow.parquet.read_table(typed.path)).sort_by([("_seq", "descending")])
     last = table.group_by(resource.key, use_threads=False).aggregate([("_seq", "max")])["_seq_max"]
     table = table.filter(pyarrow.compute.is_in(table["_seq"], value_set=last.combine_chunks())).drop_columns(
         "_seq"
     )
     stamp = pyarrow.array([now] * len(table), pyarrow.timestamp("us", "UTC"))
     return table.append_column("_synced_at", stamp), typed.newest
+
+
+def _plain(table: "pyarrow.Table") -> "pyarrow.Table":
+    """Give JSON columns as text: dlt takes their type from the hints and knows no Arrow extension types."""
+    import pyarrow
+
+    names = {column.name for column in table.schema if isinstance(column.type, pyarrow.BaseExtensionType)}
+    kinds = [
+        pyarrow.field(column.name, pyarrow.string()) if column.name in names else column
+        for column in table.schema
+    ]
+    return table.cast(pyarrow.schema(kinds))
 
 
 def _deletions(connector: Connector, connection: Connection) -> Any:
