@@ -32,7 +32,7 @@ class Contract(Simulator):
     key_prefix = ""
     scopes = PERMISSIONS
     switches = ReevoSwitches
-    people_offset = 0.6
+    people_offset = 0.1
 
     def __init__(
         self, *, seed: int, now: Clock, switches: ReevoSwitches, beside: "Contract | None" = None

@@ -42,7 +42,7 @@ def fill(space: Workspace, world: World) -> None:
     space.load("opportunities", list(_opportunities(space, world, users, (accounts, contacts, deals))))
     space.load("edges", list(_edges(space, world, (accounts, contacts, deals))))
     _load_talk(space, world, users, (accounts, contacts, deals))
-    at = world.now
+    at = world.now.replace(microsecond=0)
     sites: list[Fields] = [
         {"display_name": "Leeds yard", "city": "Leeds"},
         {"display_name": "Zürich", "city": None},
