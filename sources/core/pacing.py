@@ -23,6 +23,7 @@ _GROWTH_PER_SUCCESS = 0.01  # half a request per second more after fifty success
 _RECENT_S = 10.0  # over which the present rate is measured
 _SAME_WINDOW_S = 1.5  # two ends of a window this close are one: Date and Reset are whole seconds
 _SHORTEST_WINDOW_S = 0.5
+_SHORTEST_PAUSE_S = 0.001  # less may be lost in a clock's rounding
 _UNTOLD_WINDOW_S = 60.0
 _ANSWER_PATIENCE_S = 60.0  # for a request that was granted and never reported back
 
@@ -133,6 +134,8 @@ class Budget:
             self._read_wait(status, headers, now)
             if status == 429:
                 self._refused += 1
+                if "x-ratelimit-remaining" not in headers:
+                    self._window = None  # its figures were wrong
                 self._cut(now, sent_at)
             elif status < 400:
                 self._per_s += _GROWTH_PER_SUCCESS
@@ -165,17 +168,17 @@ class Budget:
         pace_s = max(self._pace_s, 1 / self._per_s)
         ready_at = max(self._gate_at, self._last_at + pace_s)
         if ready_at > now:
-            return ready_at - now
+            return max(ready_at - now, _SHORTEST_PAUSE_S)
         if self._window and now < self._window.ends_at:
             return self._window_pause_s(self._window, now)
         # A new window: one request finds out what others of the tenant left of it.
-        is_free = self._is_told is False or self._in_flight == 0
-        return 0.0 if is_free else None
+        is_first = self._in_flight == 0 or (self._window is not None and self._last_at < self._window.ends_at)
+        return 0.0 if is_first or self._is_told is False else None
 
     def _window_pause_s(self, window: _Window, now: float) -> float | None:
         reserve = window.limit - max(1, int(window.limit * self._share + 1e-9))
         if window.remaining <= reserve:
-            return window.ends_at - now
+            return max(window.ends_at - now, _SHORTEST_PAUSE_S)
         # The requests under way are in `remaining` or not: until they are answered they count.
         return 0.0 if window.remaining - self._in_flight > reserve else None
 
@@ -237,8 +240,6 @@ class Budget:
 
     def _cut(self, now: float, sent_at: float) -> None:
         """Halve the rate where no figures guide it, once for all requests of the same burst."""
-        if self._window:
-            self._window.remaining = 0
         if self._is_told or sent_at <= self._cut_at:
             return
         span_s = max(1.0, now - self._sent[0]) if self._sent else 1.0
