@@ -33,6 +33,12 @@ def test_an_empty_query_enumerates_50_at_a_time(door: Open) -> None:
     assert ids == [row["id"] for row in tenant.records("contacts")]
 
 
+def test_the_limits_are_switches(door: Open) -> None:
+    _, client = door(v2_default_limit=2, v2_max_limit=3)
+    sizes = [len(client.post("/contact/_query", json=body).json()["data"]) for body in ({}, {"limit": 9})]
+    assert sizes == [2, 3]
+
+
 @pytest.mark.parametrize(("over", "status"), [("capped", 200), ("refused", 400)])
 def test_a_limit_over_100_is_capped_or_refused(door: Open, over: str, status: int) -> None:
     _, client = door(records=120, over_limit=over)
@@ -237,6 +243,16 @@ def test_filters_reach_through_references_lists_and_relationships(door: Open) ->
 def test_a_filter_that_will_not_do_is_400_by_name(door: Open, node: Row, refusal: str) -> None:
     _, client = door()
     assert code(client.post("/contact/_query", json={"filters": [node]})) == (400, refusal)
+
+
+def test_the_depth_of_filters_is_a_switch(door: Open) -> None:
+    _, client = door(filter_depth=4)
+    node: Row = {"field": "title", "operator": "exists"}
+    for depth, status in ((4, 200), (5, 400)):
+        filters = node
+        for _ in range(depth):
+            filters = {"not": filters}
+        assert client.post("/contact/_query", json={"filters": [filters]}).status_code == status
 
 
 def test_three_fields_sort_and_four_do_not(door: Open) -> None:

@@ -145,6 +145,8 @@ class Reevo(Links):
             raise field_refusal("field_required_missing", "metadata", f"metadata needs {', '.join(names)}")
         if not is_zoned(meta["activity_time"]):
             raise field_refusal("field_value_invalid", "metadata.activity_time", "A zone is needed")
+        if not isinstance(sent.get("contact_ids") or [], list):
+            raise field_refusal("field_value_invalid", "contact_ids", "A list is needed")
         for target, ids in (
             ("account", [sent.get("account_id")]),
             ("opportunity", [sent.get("opportunity_id")]),

@@ -1,12 +1,11 @@
 """The bodies Reevo's v1 takes, and the 422 with `detail` for those that do not fit."""
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 from sources.sandbox.exchange import Refusal, Request
 from sources.sandbox.reevo_rules import CATEGORIES, TASK_WORDS
-from sources.sandbox.reevo_values import is_address, is_uuid, is_zoned
+from sources.sandbox.reevo_values import is_address, is_amount, is_uuid, is_zoned
 from sources.sandbox.table import Fields
 
 Place: TypeAlias = tuple[str | int, ...]
@@ -162,15 +161,6 @@ def _detail(kind: str, place: Place, message: str, given: Any) -> Detail:
     return {"type": kind, "loc": list(place), "msg": message, "input": given}
 
 
-def _is_decimal(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return False
-    try:
-        return Decimal(str(value)).is_finite()
-    except InvalidOperation:
-        return False
-
-
 def _is_custom(value: Any) -> bool:
     return isinstance(value, dict) and all(
         item is None
@@ -185,7 +175,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "email": is_address,
     "uuid": is_uuid,
     "zoned": is_zoned,
-    "decimal": _is_decimal,
+    "decimal": is_amount,
     "whole": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
     "custom": _is_custom,
     "object": lambda value: isinstance(value, dict),

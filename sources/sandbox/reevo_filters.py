@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from sources.sandbox.exchange import Refusal
 from sources.sandbox.reevo_contract import Contract
 from sources.sandbox.reevo_rules import RELATIONSHIPS, TABLE_OF, Attribute, stage_named
 from sources.sandbox.reevo_state import folded
-from sources.sandbox.reevo_values import ITEMS, NUMBERS, STAGE_TYPES, TEXTS, TIMES, is_zoned
+from sources.sandbox.reevo_values import ITEMS, NUMBERS, STAGE_TYPES, TEXTS, TIMES, is_amount, is_zoned
 from sources.sandbox.table import Record
 
 Test: TypeAlias = Callable[[Record], bool]
@@ -208,10 +208,7 @@ def _has(operator: str, text: str, wanted: str) -> bool:
 
 def _fits(kind: str, value: Any) -> bool:
     if kind in NUMBERS:
-        try:
-            return not isinstance(value, bool) and Decimal(str(value)).is_finite()
-        except InvalidOperation:
-            return False
+        return is_amount(value)
     if kind == "timestamp":
         return is_zoned(value)
     return isinstance(value, bool) if kind == "boolean" else isinstance(value, str)

@@ -18,6 +18,7 @@ STAGE_TYPES = frozenset({"contact_stage", "account_stage", "opportunity_stage"})
 NUMBERS = frozenset({"number", "percent", "currency"})
 TIMES = frozenset({"timestamp", "date", "time"})
 ITEMS = {"contact_email": "email", "contact_phone_number": "phone_number", "account_domain": "domain_name"}
+_MAX_DIGITS = 30
 _ADDRESS = ("street_one", "street_two", "city", "state", "country", "zip_code")
 
 
@@ -142,15 +143,9 @@ def option_id(option: str) -> str:
 
 
 def _amount(name: str, sent: Any) -> str:
-    if isinstance(sent, bool) or not isinstance(sent, int | float | str):
+    if not is_amount(sent):
         raise bad_value(name, "a number is needed")
-    try:
-        amount = Decimal(str(sent))
-    except InvalidOperation as error:
-        raise bad_value(name, "a number is needed") from error
-    if not amount.is_finite():
-        raise bad_value(name, "a finite number is needed")
-    return f"{amount:f}"
+    return f"{Decimal(str(sent)):f}"
 
 
 def _item(name: str, inner: str, sent: Any) -> dict[str, Any]:
@@ -163,6 +158,17 @@ def _item(name: str, inner: str, sent: Any) -> dict[str, Any]:
     if not isinstance(labels, list) or not LABELS.issuperset(map(str, labels)):
         raise bad_value(name, "labels are PERSONAL, WORK, MOBILE")
     return {inner: item[inner], "is_primary": bool(item.get("is_primary")), "labels": labels}
+
+
+def is_amount(value: Any) -> bool:
+    """Say whether a value is a number, or a text that is one, of a size that money has."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False
+    try:
+        amount = Decimal(str(value))
+    except (InvalidOperation, ValueError):
+        return False
+    return amount.is_finite() and abs(amount.adjusted()) <= _MAX_DIGITS
 
 
 def is_address(value: Any) -> bool:
