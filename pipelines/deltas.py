@@ -14,7 +14,7 @@ import duckdb
 from pipelines.fetching import Reading, State
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.changes import watermark
-from sources.core.connector import Resource
+from sources.core.connector import FanOut, Resource
 from sources.core.spool import sql_type
 
 
@@ -155,10 +155,19 @@ def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str])
 
 def fan_out_values(
     con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]
+) -> list[tuple[FanOut, str]]:
+    """List what a fan-out asks for: values of the warehouse and those read in this run, in order."""
+    return [
+        (fan_out, value)
+        for fan_out in reading.resource.fan_out
+        if fan_out.applies(reading.session.connection)
+        for value in _values(con, reading, fan_out, siblings)
+    ]
+
+
+def _values(
+    con: duckdb.DuckDBPyConnection, reading: Reading, fan_out: FanOut, siblings: Sequence[Reading]
 ) -> list[str]:
-    """List the values a fan-out asks for: those of the warehouse and those read in this run, in order."""
-    fan_out = reading.resource.fan_out
-    assert fan_out is not None
     parts = []
     if has_table(con, reading.connection, fan_out.resource):
         table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"

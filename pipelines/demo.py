@@ -160,7 +160,7 @@ connection = "relm"
 object = "contacts"
 model = "marts.enriched_leads"
 key = "email"
-max_changes = 1.0
+max_changes = 2000
 [syncs.leads_to_relm.fields]
 email = "email"
 first_name = { column = "first_name", write = "if_empty" }
@@ -174,7 +174,7 @@ connection = "rally"
 object = "contacts"
 model = "marts.enriched_leads"
 key = "email"
-max_changes = 1.0
+max_changes = 2000
 [syncs.leads_to_rally.fields]
 email = "email"
 firstName = { column = "first_name", write = "if_empty" }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import Queue
 
-from sources.core.connector import Resource
+from sources.core.connector import FanOut, Resource
 from sources.core.errors import ConnectorError
 from sources.core.passes import Pass
 from sources.core.sessions import Session
@@ -54,7 +54,9 @@ class Reading:
     newest: datetime | None = None
     counts: dict[str, int] = field(default_factory=dict)
     seen: list[Path] = field(default_factory=list)  # typed files of this pass, for deletions by absence
-    values: list[str] = field(default_factory=list)  # what a resource with a fan-out is asked for
+    values: list[tuple[FanOut, str]] = field(
+        default_factory=list
+    )  # what a resource with a fan-out is asked for
     absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
     error: ConnectorError | None = None

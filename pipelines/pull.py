@@ -143,8 +143,8 @@ class _PullRun:
         """Read all resources side by side, committing every `checkpoint_s`, and book the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
         active = [reading for reading in self.result.readings if reading.error is None]
-        self._read_all([reading for reading in active if reading.resource.fan_out is None])
-        self._fan_out([reading for reading in active if reading.resource.fan_out is not None])
+        self._read_all([reading for reading in active if not reading.resource.fan_out])
+        self._fan_out([reading for reading in active if reading.resource.fan_out])
         self._commit(last=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.result

@@ -164,12 +164,21 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Ask a list once per value of a column of another resource, as the parameter `param`."""
+    """Ask a list once per value of a column of another resource, as the parameter `param`.
+
+    `option` names the option that lists the resources to go by; without one it always applies.
+    """
 
     resource: str
     column: str
     param: str
     in_body: bool = False
+    option: str = ""
+
+    def applies(self, connection: Connection) -> bool:
+        """Tell whether a connection goes by this resource."""
+        listed = str(connection.options.get(self.option) or "") if self.option else self.resource
+        return self.resource in [each.strip() for each in listed.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,7 @@ class Resource:
     unhashed: frozenset[str] = frozenset()
     optional: bool = False
     gone_flag: str | None = None
-    fan_out: FanOut | None = None
+    fan_out: tuple[FanOut, ...] = ()
     envelope: str | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sources.core.client import Answer
-from sources.core.connector import Resource, Since
+from sources.core.connector import FanOut, Resource, Since
 from sources.core.errors import ConnectorError, GoneError, RefusedError
 from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
@@ -31,7 +31,7 @@ class Pass:
         *,
         since: datetime | None = None,
         token: str | None = None,
-        values: Sequence[str] = (),
+        values: Sequence[tuple[FanOut, str]] = (),
     ) -> None:
         self.session = session
         self.resource = resource
@@ -67,15 +67,15 @@ class Pass:
             error.resource = error.resource or self.resource.name
             raise
 
-    def _compose(self, values: Sequence[str]) -> list[Request]:
+    def _compose(self, values: Sequence[tuple[FanOut, str]]) -> list[Request]:
         """List the first request of each walk: one per variant and value, narrowed by `since`."""
-        resource, fan_out = self.resource, self.resource.fan_out
+        resource = self.resource
         params, body = _narrowed(resource, self.since)
         scopes: list[tuple[tuple[tuple[str, str], ...], dict[str, str]]] = [((), {})]
-        if fan_out is not None:
+        if resource.fan_out:
             scopes = [
                 ((), {fan_out.param: value}) if fan_out.in_body else (((fan_out.param, value),), {})
-                for value in values
+                for fan_out, value in values
             ]
         return [
             Request(

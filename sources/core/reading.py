@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sources.core.changes import read_feed, watermark
-from sources.core.connector import Column, Connection, Connector, Resource, Since
+from sources.core.connector import Column, Connection, Connector, FanOut, Resource, Since
 from sources.core.errors import ConfigError, RefusedError
 from sources.core.paging import Page
 from sources.core.passes import Pass, honours_since
@@ -151,15 +151,23 @@ def _window(session: Session, resource: Resource, state: dict[str, Any]) -> date
     return datetime.fromisoformat(state["watermark"]) if "watermark" in state else None
 
 
-def _fan_out_values(session: Session, resource: Resource, folder: Path) -> list[str]:
-    """Read the other resource whose values this one is asked for, one by one."""
-    if resource.fan_out is None:
-        return []
-    parent = session.contract.resource(resource.fan_out.resource)
+def _fan_out_values(session: Session, resource: Resource, folder: Path) -> list[tuple[FanOut, str]]:
+    """Read the other resources whose values this one is asked for, one by one."""
+    found = []
+    for fan_out in resource.fan_out:
+        if fan_out.applies(session.connection):
+            values = _column_values(
+                session, session.contract.resource(fan_out.resource), fan_out.column, folder
+            )
+            found += [(fan_out, value) for value in values]
+    return found
+
+
+def _column_values(session: Session, resource: Resource, column: str, folder: Path) -> list[str]:
     values: set[str] = set()
-    for spool in _spools(Pass(session, parent), folder / "parent"):
-        table, _ = _table(spool, parent, datetime.now(UTC))
-        values |= {str(value) for value in table[resource.fan_out.column].to_pylist() if value is not None}
+    for spool in _spools(Pass(session, resource), folder / resource.name):
+        table, _ = _table(spool, resource, datetime.now(UTC))
+        values |= {str(value) for value in table[column].to_pylist() if value is not None}
     return sorted(values)
 
 

@@ -16,6 +16,11 @@ _CONTRACTS = {"v2": v2.CONTRACT, "v1": v1.CONTRACT}
 OPTIONS = (
     Option("api_version", "which API to use (v1 lists no contacts and no changes)", "v2", ("v2", "v1")),
     Option("currency", "currency of all amounts, which the API does not tell"),
+    Option(
+        "activity_scopes",
+        "records whose activities are asked for, one request each: accounts, opportunities, contacts",
+        default="accounts,opportunities",
+    ),
     pace_option(300),
     *STAGE_OPTIONS,
 )

@@ -80,7 +80,7 @@ CONTACTS = Resource(
     one=f"{_PREFIX}/contacts/{{id}}",
     variants=_ASKED,
     optional=True,
-    fan_out=FanOut("accounts", "domain_name", "account_domain"),
+    fan_out=(FanOut("accounts", "domain_name", "account_domain"),),
 )
 
 VIEWS = {

@@ -3,8 +3,9 @@
 Each attribute is an envelope `{"value_type", "value"}`, a list attribute a list of envelopes; a null may be
 an envelope with a null value, a bare null or a missing key. Known attributes become plain columns, all
 others, custom ones included, stand unwrapped in `_extra`. Archived records are not returned, so a daily pass over
-everything finds them, confirmed by GET. Activities have no unscoped list: they are asked for per account, by
-time of creation.
+everything finds them, confirmed by GET. Activities have no unscoped list: they are asked for per account and
+opportunity, by time of creation; those that hang on a contact alone only where `activity_scopes` says so, since
+that costs a request per contact.
 """
 
 from collections.abc import Mapping
@@ -199,7 +200,11 @@ ACTIVITIES = Resource(
     method="POST",
     body={},
     optional=True,
-    fan_out=FanOut("accounts", "id", "account_id", in_body=True),
+    fan_out=(
+        FanOut("accounts", "id", "account_id", in_body=True, option="activity_scopes"),
+        FanOut("opportunities", "id", "opportunity_id", in_body=True, option="activity_scopes"),
+        FanOut("contacts", "id", "contact_id", in_body=True, option="activity_scopes"),
+    ),
     envelope="attributes",
 )
 
