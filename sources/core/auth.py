@@ -13,6 +13,7 @@ from sources.core.errors import AuthError, ConfigError
 
 _EMAIL = re.compile(r"[^\s@\"'<>(),;:=/]+(?:@|%40)[^\s@\"'<>(),;:=/]+", re.IGNORECASE)
 _MAX_SHOWN_CHARS = 300
+_MAX_READ_CHARS = 64 * 1024
 
 
 class Secret:
@@ -57,10 +58,11 @@ class Auth:
 
 def presentable(text: str, auth: Auth | None) -> str:
     """Make a foreign text fit to be shown: one line, no key, no e-mail address, 300 characters."""
+    text = text[:_MAX_READ_CHARS]
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     if auth is not None:
         text = auth.masked(text.encode()).decode()
-    text = without_addresses(text)
+    text = without_addresses(text[: 4 * _MAX_SHOWN_CHARS])
     return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 1] + "…"
 
 
@@ -114,7 +116,8 @@ def home_address(url: str, location: str) -> str | None:
     except ValueError:
         return None
     is_same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
-    return target if location.isprintable() and location and is_same else None
+    is_plain = location.isprintable() and "\\" not in location
+    return target if location and is_plain and is_same else None
 
 
 def is_plain_path(path: str) -> bool:
