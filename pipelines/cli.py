@@ -134,6 +134,25 @@ def init() -> int:
 
 
 @app.command()
+def check(
+    connections: Annotated[list[str] | None, typer.Argument(metavar="CONNECTION")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Look what each key may do and what its API supports; only reads.
+
+    Without a name it looks at the connections that the settings list, else all that have a key.
+    """
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.check import check as look
+        from pipelines.settings import load_project
+
+        return look(load_project(), connections or (), progress=progress)
+
+    return _run("check", work, as_json=as_json)
+
+
+@app.command()
 def pull(
     targets: Annotated[list[str] | None, typer.Argument(metavar="CONNECTION[.RESOURCE]")] = None,
     full: Annotated[bool, typer.Option("--full", help="Read everything again, from the first page.")] = False,

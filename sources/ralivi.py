@@ -10,6 +10,7 @@ Oddities: `amount` has no currency; there is no closing date, so the moment a de
 stage is kept; no limit is documented, so the pace is our own. No key can write: refused as a target.
 """
 
+from sources.core import probing
 from sources.core.connector import (
     STAGE_OPTIONS,
     Connector,
@@ -17,6 +18,7 @@ from sources.core.connector import (
     CursorPages,
     OneObject,
     Option,
+    Probe,
     Resource,
     View,
     columns,
@@ -183,6 +185,23 @@ VIEWS = {
     ),
 }
 
+# -- open questions ------------------------------------------------------------------------------
+
+# Numbers are those of the vendor sheet's section 9.
+PROBES = (
+    Probe("C1", "order of listings", probing.order("/contacts", ("createdAt", "updatedAt"))),
+    Probe(
+        "C6", "null or left out", probing.nulls("/contacts", ("phone", "tags", "summary", "lastTouchedAt"))
+    ),
+    Probe("C9", "stages of deals", probing.values_seen("/deals", "stage")),
+    Probe("C12", "scale of probabilities", probing.values_seen("/deals", "probability")),
+    Probe("C13", "form of due dates", probing.values_seen("/tasks", "dueDate", limit=5)),
+    Probe("C14", "values of a contact's status", probing.values_seen("/contacts", "status")),
+    Probe("C14", "values of a task's status", probing.values_seen("/tasks", "status")),
+    Probe("C14", "types of activities", probing.values_seen("/activities", "type")),
+    Probe("C19", "limits told in answers", probing.limits_told("/contacts")),
+)
+
 # -- connector -----------------------------------------------------------------------------------
 
 OPTIONS = (
@@ -197,7 +216,9 @@ OPTIONS = (
     *STAGE_OPTIONS,
 )
 
-CONTRACT = Contract("v1", resources=(CONTACTS, DEALS, TASKS, ACTIVITIES, ORGANIZATIONS), views=VIEWS)
+CONTRACT = Contract(
+    "v1", resources=(CONTACTS, DEALS, TASKS, ACTIVITIES, ORGANIZATIONS), views=VIEWS, probes=PROBES
+)
 
 CONNECTOR = Connector(
     crm="ralivi",

@@ -10,6 +10,7 @@ that the API does not tell; `tags` can be written but are not in the documented 
 vendor's own and cannot be written; an activity's time cannot be set.
 """
 
+from sources.core import probing
 from sources.core.connector import (
     STAGE_OPTIONS,
     Connection,
@@ -17,6 +18,7 @@ from sources.core.connector import (
     Contract,
     OffsetPages,
     Option,
+    Probe,
     Resource,
     View,
     columns,
@@ -117,6 +119,19 @@ VIEWS = {
     ),
 }
 
+# -- open questions ------------------------------------------------------------------------------
+
+_DOCUMENTED = ("id", "name", "email", "company", "ai_score", "stage", "created_at")
+
+# Numbers are those of the vendor sheet's section 9.
+PROBES = (
+    Probe("B1", "can deals be listed", probing.is_there("/deals")),
+    Probe("B1", "can activities be listed", probing.is_there("/activities")),
+    Probe("B6", "order of contacts", probing.order("/contacts", ("created_at",))),
+    Probe("B10", "fields nobody documents", probing.undocumented_fields("/contacts", _DOCUMENTED)),
+    Probe("B13", "limits told in answers", probing.limits_told("/contacts")),
+)
+
 # -- connector -----------------------------------------------------------------------------------
 
 OPTIONS = (
@@ -132,7 +147,7 @@ def _headers(connection: Connection) -> dict[str, str]:
     return {"X-Workspace-ID": str(connection.options["workspace_id"])}
 
 
-CONTRACT = Contract("v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS)
+CONTRACT = Contract("v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS, probes=PROBES)
 
 CONNECTOR = Connector(
     crm="vivre",

@@ -23,6 +23,15 @@ def project_for(box: Sandbox, root: Path, *names: str, **settings: Any) -> Proje
     return replace(project, default_connections=names or tuple(project.connections), **settings)
 
 
+def quick(project: Project) -> Project:
+    """Lift the pace that is kept towards APIs without stated limits."""
+    connections = {
+        name: replace(each, options={**each.options, "max_per_minute": None})
+        for name, each in project.connections.items()
+    }
+    return replace(project, connections=connections)
+
+
 def pulled(project: Project, *targets: str, **options: Any) -> PullResult:
     """Pull without a word."""
     return pull(project, targets, progress=SilentProgress(), **options)

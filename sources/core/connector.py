@@ -367,6 +367,21 @@ class Write:
     inspect: Callable[["Client", Connection], Callable[[Row], str | None]] | None = None
 
 
+# -- open questions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question that the vendor's pages leave open, and a read-only look that answers it.
+
+    `number` is the question's number in the CRM's fact sheet; `ask` gives the answer as one sentence.
+    """
+
+    number: str
+    about: str
+    ask: Callable[["Client", Connection], str]
+
+
 # -- contracts -----------------------------------------------------------------------------------
 
 
@@ -379,7 +394,7 @@ class Contract:
     views: Mapping[str, tuple[View, ...]]
     writes: Mapping[str, Write] = field(default_factory=dict)
     feed: Feed | None = None
-    prefix: str = ""
+    probes: tuple[Probe, ...] = ()
 
     def resource(self, name: str) -> Resource:
         """Find a resource by name; `ConfigError` names those there are."""

@@ -28,6 +28,7 @@ from sources.core.connector import (
 from sources.core.errors import ProtocolError
 from sources.core.reading import lazy_source
 from sources.rally import writes
+from sources.rally.probes import PROBES
 
 # -- tables --------------------------------------------------------------------------------------
 
@@ -174,7 +175,9 @@ def _feed_entry(entry: Any) -> FeedEntry:
             at=datetime.fromisoformat(entry["changedAt"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolError("an entry of the change feed lacks a documented field", resource="changes") from error
+        raise ProtocolError(
+            "an entry of the change feed lacks a documented field", resource="changes"
+        ) from error
 
 
 # Entities are plural in the request and singular in the entries (vendor page: Sync & Changes).
@@ -212,7 +215,8 @@ VIEWS = {
                 "company_id": "company_id",
                 "stage": "lifecycle_stage",
                 "score": "lead_score",
-                "tags": "list_filter(list_transform(string_split(tags, ','), lambda tag: trim(tag)), lambda tag: tag <> '')",
+                "tags": "list_filter(list_transform(string_split(tags, ','), lambda tag: trim(tag)),"
+                " lambda tag: tag <> '')",
                 "owner": "owner_id",
                 "created_at": "created_at",
                 "updated_at": "updated_at",
@@ -309,6 +313,7 @@ CONTRACT = Contract(
     views=VIEWS,
     writes=writes.WRITES,
     feed=FEED,
+    probes=PROBES,
 )
 
 CONNECTOR = Connector(

@@ -6,6 +6,7 @@ contacts have no list and are asked for by the domains of the accounts. Tasks an
 """
 
 from sources.core.connector import Contract, FanOut, OffsetPages, OneObject, Resource, View, columns
+from sources.reevo import probes
 
 _PREFIX = "/api/v1/public"
 _PAGES = OffsetPages(limit=100, in_body=True)
@@ -123,4 +124,4 @@ VIEWS = {
     ),
 }
 
-CONTRACT = Contract("v1", resources=(ACCOUNTS, OPPORTUNITIES, CONTACTS), views=VIEWS)
+CONTRACT = Contract("v1", resources=(ACCOUNTS, OPPORTUNITIES, CONTACTS), views=VIEWS, probes=probes.V1)

@@ -2,10 +2,10 @@
 
 Each attribute is an envelope `{"value_type", "value"}`, a list attribute a list of envelopes; a null may be
 an envelope with a null value, a bare null or a missing key. Known attributes become plain columns, all
-others, custom ones included, stand unwrapped in `_extra`. Archived records are not returned, so a daily pass over
-everything finds them, confirmed by GET. Activities have no unscoped list: they are asked for per account and
-opportunity, by time of creation; those that hang on a contact alone only where `activity_scopes` says so, since
-that costs a request per contact.
+others, custom ones included, stand unwrapped in `_extra`. Archived records are not returned, so a daily
+pass over everything finds them, confirmed by GET. Activities have no unscoped list: they are asked for per
+account and opportunity, by time of creation; those that hang on a contact alone only where `activity_scopes`
+says so, since that costs a request per contact.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from sources.core.connector import (
     Since,
     View,
 )
+from sources.reevo import probes
 
 _PREFIX = "/api/v2"
 # 100 is the largest limit in the vendor's examples; default and maximum are not stated.
@@ -311,4 +312,5 @@ CONTRACT = Contract(
     "v2",
     resources=(ACCOUNTS, CONTACTS, OPPORTUNITIES, TASKS, ACTIVITIES, NOTES),
     views=VIEWS,
+    probes=probes.V2,
 )

@@ -15,7 +15,7 @@ from sources.core.connector import (
     View,
     columns,
 )
-from sources.relm import classic_writes
+from sources.relm import classic_writes, probes
 
 OPTIONS: tuple[Option, ...] = (*classic_writes.OPTIONS, *STAGE_OPTIONS)
 
@@ -207,4 +207,5 @@ CONTRACT = Contract(
     resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES, ASSOCIATIONS, FIELDS),
     views=VIEWS,
     writes=classic_writes.WRITES,
+    probes=probes.CLASSIC,
 )

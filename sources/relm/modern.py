@@ -7,6 +7,7 @@ the monthly quota. In test mode records are erased seven days after their creati
 """
 
 from sources.core.connector import Contract, CursorPages, Resource, View, columns
+from sources.relm import probes
 
 _PAGES = CursorPages(limit=100, has_more="has_more")
 _WITH_DELETED = ((("include_deleted", "true"),),)
@@ -172,4 +173,6 @@ VIEWS = {
     ),
 }
 
-CONTRACT = Contract("modern", resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES), views=VIEWS)
+CONTRACT = Contract(
+    "modern", resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES), views=VIEWS, probes=probes.MODERN
+)

@@ -4,7 +4,6 @@ The list of CRMs is the folder's; a new one inherits all of this with its module
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pipelines.views import CRM_VIEWS
 from sources.core.connector import Contract, snake_case
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import Html
-from tests.pulling import project_for, pulled, rows
+from tests.pulling import project_for, pulled, quick, rows
 
 RECORDS = 130
 RESOURCES = [
@@ -40,15 +39,6 @@ class Scene:
     def entry(self, crm: str, resource: str) -> dict[str, Any]:
         entries: list[dict[str, Any]] = self.first.payload()["resources"]
         return next(each for each in entries if (each["connection"], each["resource"]) == (crm, resource))
-
-
-def quick(project: Project) -> Project:
-    """Lift the pace that is kept towards APIs without stated limits."""
-    connections = {
-        name: replace(each, options={**each.options, "max_per_minute": None})
-        for name, each in project.connections.items()
-    }
-    return replace(project, connections=connections)
 
 
 @pytest.fixture(scope="module")
