@@ -35,7 +35,11 @@ class Logged(NamedTuple):
 
 
 def simulators() -> dict[str, type[Simulator]]:
-    """Return the simulators of this folder by CRM."""
+    """Return the simulators of this folder by CRM, one for each."""
+    return {name: simulator for name, simulator in _contracts().items() if not simulator.dialect_of}
+
+
+def _contracts() -> dict[str, type[Simulator]]:
     modules = iter_modules(import_module(_FOLDER).__path__)
     loaded = (import_module(f"{_FOLDER}.{module.name}") for module in modules)
     found = [module.SIMULATOR for module in loaded if hasattr(module, "SIMULATOR")]
@@ -56,7 +60,8 @@ class Sandbox:
     """Serve the CRMs from a thread of this process, from entering the context to leaving it.
 
     `records` people are made per CRM, on its first use. Switches are given by CRM: `relm=RelmSwitches(...)`.
-    `also` adds workspaces of a CRM under further names: `{"rally_emea": "rally"}`.
+    `also` adds workspaces under further names, of a CRM or of a further contract of one:
+    `{"rally_emea": "rally", "relm_modern": "relm_modern"}`.
     """
 
     def __init__(
@@ -69,8 +74,7 @@ class Sandbox:
         also: Mapping[str, str] | None = None,
         **switches: Any,
     ) -> None:
-        known = simulators()
-        self.crms = {name: name for name in known} | dict(also or {})
+        self.crms = {name: name for name in simulators()} | dict(also or {})
         if strange := sorted(set(switches) - set(self.crms)):
             raise ValueError(f"no such CRM: {', '.join(strange)}")
         start = now()
@@ -79,7 +83,7 @@ class Sandbox:
         self.requests: list[Logged] = []
         self.before_list: Callable[[Request], None] | None = None
         self._made = Made(records, seed, now, lambda: start)
-        self._known = known
+        self._known = _contracts()
         self._switches = switches
         self._running: dict[str, Simulator] = {}
         self._lock = Lock()
@@ -127,7 +131,8 @@ class Sandbox:
     def settings(self) -> dict[str, str]:
         """Return the environment variables that make every workspace a connection."""
         made: dict[str, str] = {}
-        for name, crm in self.crms.items():
+        for name, contract in self.crms.items():
+            crm = self._known[contract].dialect_of or contract
             given = {"BASE_URL": self.base_url(name), "API_KEY": self.key(name)}
             given |= {"CRM": crm} if crm != name else {}
             given |= self.simulator(name).environment()

@@ -42,6 +42,8 @@ class Simulator(ABC):
     """Answer for one CRM; subclasses give the constants, the routes and the shape of an error."""
 
     name: ClassVar[str]
+    # The CRM whose further contract this is; such a one is served only where a workspace is asked for.
+    dialect_of: ClassVar[str] = ""
     base_path: ClassVar[str] = ""
     key_prefix: ClassVar[str]
     scopes: ClassVar[frozenset[str]] = frozenset()
