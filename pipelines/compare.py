@@ -24,6 +24,7 @@ _FORMS: dict[Kind, Form] = {
 # What surrounds an address in spreadsheets: spaces, tabs, line breaks, no-break spaces.
 _BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 _ADDRESS = r'^[^@\s,;:<>()"\[\]\\]+@([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$'
+_NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # as JSON spells it
 _SHORTEST_CUT = 40  # a shorter text that begins like ours is an edit, a longer one was cut by the CRM
 
 
@@ -114,7 +115,7 @@ def as_json(form: Form, text: str) -> str:
     """Write a canonical text as JSON text: numbers without float noise, times as text."""
     quoted_text = f"to_json({text})::varchar"
     if form == "number":
-        typed = f"case when try_cast({text} as decimal(38, 9)) is not null then {text} else {quoted_text} end"
+        typed = f"case when regexp_matches({text}, {literal(_NUMBER)}) then {text} else {quoted_text} end"
     elif form == "bool":
         typed = f"case when {text} in ('true', 'false') then {text} else {quoted_text} end"
     elif form == "json":

@@ -51,7 +51,7 @@ def latest_unknown() -> str:
 
 
 def settle_echoes(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -> int:
-    """Take what the CRM shows now as the echo of what was sent, where it has been looked at since; count the rows.
+    """Take what the CRM shows now as the echo of what was sent, where it was looked at since; count the rows.
 
     A value that is no echo of ours was edited by somebody: the echo is then what was sent, so that the
     difference shows. Record ids that no answer told are filled in by address.
@@ -73,46 +73,19 @@ def settle_echoes(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -
 
 def _settle(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, now: datetime) -> int:
     columns = _columns(con, connection, object_name)
-    mirror = f"{quoted(connection)}.{quoted(object_name)}"
-    by_key = f"select {email_key('email')} as key, min(id) as id from {mirror} where _deleted_at is null group by 1 having count(*) = 1"
-    if "email" not in columns:
-        by_key = "select null::varchar as key, null::varchar as id where false"
     names = {"connection": connection, "object": object_name}
-    con.execute(
-        f"""
-        create or replace temp table settling as
-        with due as (
-            select ledger.key, ledger.sent, ledger.echo, coalesce(ledger.crm_id, by_key.id) as crm_id
-            from roundtrip.ledger as ledger
-            join roundtrip.resource_state as state
-                on state.connection = ledger.connection and state.resource = ledger.object
-            left join ({by_key}) as by_key on by_key.key = ledger.key
-            where {_OPEN} and state.last_complete_at > ledger.pushed_at
-                and ledger.connection = $connection and ledger.object = $object
-        ),
-        pairs as (
-            select due.key, unnest(map_entries(due.sent::map(varchar, json))) as pair, due.echo, to_json(mirror) as record
-            from due join {mirror} as mirror on mirror.id = due.crm_id
-        ),
-        shown as (
-            select pairs.key, pair.key as field, pair.value as sent, pair.value ->> '$' as sent_text,
-                json_extract(record, field.pointer) as shown, json_extract_string(record, field.pointer) as shown_text
-            from pairs join ({_pointers(con, connection, object_name, columns)}) as field on field.name = pair.key
-            where not coalesce(json_exists(pairs.echo, '/' || replace(replace(pair.key, '~', '~0'), '/', '~1')), false)
-        )
-        select due.key, due.crm_id,
-            (select map_from_entries(list({{'k': field, 'v': case when {is_echo("sent_text", "shown_text")} then shown else sent end}}))
-             from shown where shown.key = due.key) as fresh
-        from due
-        """,
-        names,
-    )
+    mirror = f"{quoted(connection)}.{quoted(object_name)}"
+    pointers = _pointers(con, connection, object_name, columns)
+    con.execute(_compare_with(mirror, pointers, has_address="email" in columns), names)
+    # A row that somebody edited stays due for a comparison: its record is older than its echo.
     settled = con.execute(
         """
         update roundtrip.ledger as ledger set
             crm_id = settling.crm_id,
-            echo = to_json(map_concat(coalesce(ledger.echo::map(varchar, json), map()), coalesce(settling.fresh, map()))),
-            echo_at = $now
+            echo = to_json(map_concat(
+                coalesce(ledger.echo::map(varchar, json), map()), coalesce(settling.fresh, map())
+            )),
+            echo_at = case when settling.is_clean then $now else ledger.pushed_at end
         from settling
         where ledger.key = settling.key and ledger.connection = $connection and ledger.object = $object
         """,
@@ -122,16 +95,59 @@ def _settle(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, n
     return int(settled[0][0])
 
 
+def _compare_with(mirror: str, pointers: str, *, has_address: bool) -> str:
+    """Write the table `settling`: each row that is due, its record's id, and what the mirror shows for it."""
+    by_key = f"""
+    select {email_key("email" if has_address else "null::varchar")} as key, min(id) as id
+    from {mirror} where _deleted_at is null group by 1 having count(*) = 1
+    """
+    is_known = "json_exists(pairs.echo, '/' || replace(replace(pair.key, '~', '~0'), '/', '~1'))"
+    return f"""
+    create or replace temp table settling as
+    with due as (
+        select ledger.key, ledger.sent, ledger.echo, coalesce(ledger.crm_id, by_key.id) as crm_id
+        from roundtrip.ledger as ledger
+        join roundtrip.resource_state as state
+            on state.connection = ledger.connection and state.resource = ledger.object
+        left join ({by_key}) as by_key on by_key.key = ledger.key
+        where {_OPEN} and state.last_complete_at > ledger.pushed_at
+            and ledger.connection = $connection and ledger.object = $object
+    ),
+    pairs as (
+        select due.key, due.echo, to_json(mirror) as record,
+            unnest(map_entries(due.sent::map(varchar, json))) as pair
+        from due join {mirror} as mirror on mirror.id = due.crm_id
+    ),
+    shown as (
+        select pairs.key, pair.key as field,
+            pair.value as sent, pair.value ->> '$' as sent_text,
+            json_extract(record, field.pointer) as shown,
+            json_extract_string(record, field.pointer) as shown_text
+        from pairs join ({pointers}) as field on field.name = pair.key
+        where not coalesce({is_known}, false)
+    ),
+    judged as (select *, {is_echo("sent_text", "shown_text")} as is_echo from shown),
+    settled as (
+        select key, bool_and(is_echo) as is_clean,
+            map_from_entries(list({{'k': field, 'v': case when is_echo then shown else sent end}})) as fresh
+        from judged group by key
+    )
+    select due.key, due.crm_id, settled.fresh, coalesce(settled.is_clean, true) as is_clean
+    from due left join settled on settled.key = due.key
+    """
+
+
 def _columns(con: duckdb.DuckDBPyConnection, connection: str, object_name: str) -> set[str]:
     rows = con.execute(
-        "select column_name from duckdb_columns() where database_name = current_database() and schema_name = ? and table_name = ?",
+        "select column_name from duckdb_columns()"
+        " where database_name = current_database() and schema_name = ? and table_name = ?",
         [connection, object_name],
     ).fetchall()
     return {name for (name,) in rows}
 
 
 def _pointers(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, columns: set[str]) -> str:
-    """Write the table of sent fields and where the mirror's record shows them; unreadable ones are not in it."""
+    """Write the table of sent fields and where the mirror's record shows them, unreadable ones left out."""
     fields = con.execute(
         f"""
         select distinct unnest(json_keys(ledger.sent)) from roundtrip.ledger as ledger

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import msgspec
 
+from pipelines.journal import left_over
 from pipelines.mapping import read_mapping
 from pipelines.outbox import Target, compose
 from pipelines.progress import Progress
@@ -151,7 +152,10 @@ class PlanResult:
 
 def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) -> PlanResult:
     """Work out what a push would do and list it: all rows with `diff`, else the first 1,000."""
-    with Warehouse(project.warehouse).reading() as con:
+    warehouse = Warehouse(project.warehouse)
+    if left_over(warehouse.home / "journal"):
+        progress.say(f"{sync}: an earlier push was stopped half way; the next push settles it before it plans")
+    with warehouse.reading() as con:
         made = make_plan(con, project, sync)
         result = show(made, None if diff else LISTED_ROWS)
     if result.edited_in_crm:

@@ -8,8 +8,11 @@ from typing import Any
 
 from pipelines.plan import PlanResult, plan
 from pipelines.progress import SilentProgress
+from pipelines.pull import pull
+from pipelines.push import PushResult, push
 from pipelines.settings import Project, load_project
 from pipelines.warehouse import Warehouse
+from sources.sandbox import Sandbox
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MORNING = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -132,3 +135,89 @@ def changes(result: PlanResult) -> dict[str, tuple[str, dict[str, Any]]]:
 def reasons(result: PlanResult) -> list[tuple[str | None, str, str | None]]:
     """Give the rows held back as (key, action, reason)."""
     return [(row["key"], row["action"], row["reason"]) for row in result.rows if row["reason"]]
+
+
+class Shop:
+    """One CRM of the sandbox, pulled, with the sync `leads` from `marts.leads` into its contacts."""
+
+    def __init__(
+        self, root: Path, box: Sandbox, crm: str, *, fields: str, sync: str = "", options: str = ""
+    ) -> None:
+        self.root, self.box, self.crm = root, box, crm
+        self.declare(fields, sync, options)
+        self.warehouse = Warehouse(self.project.warehouse)
+
+    def declare(self, fields: str, sync: str = "", options: str = "") -> None:
+        """Declare the sync and the connection's options anew."""
+        (self.root / ".dlt").mkdir(exist_ok=True)
+        (self.root / ".dlt" / "config.toml").write_text(
+            f'[sources.{self.crm}]\n{options}\n[syncs.leads]\nconnection = "{self.crm}"\nobject = "contacts"\n'
+            f'model = "marts.leads"\nkey = "email"\n{sync}\n[syncs.leads.fields]\n{fields}',
+            encoding="utf-8",
+        )
+        wanted = {name: value for name, value in self.box.settings().items() if f"__{self.crm.upper()}__" in name}
+        self.environ = wanted
+        self.project = load_project(self.root, environ=wanted)
+
+    def pull(self, **options: Any) -> None:
+        """Pull the CRM's contacts."""
+        result = pull(self.project, [f"{self.crm}.contacts"], progress=SilentProgress(), **options)
+        assert result.exit_code == 0, result.error
+
+    def write(self, query: str, values: Sequence[Any] = ()) -> None:
+        """Change the warehouse by SQL."""
+        with self.warehouse.lock("test"), self.warehouse.generation() as con:
+            con.execute(query, list(values))
+
+    def model(self, rows: Sequence[tuple[Any, ...]], columns: str = "email, first, last, score") -> None:
+        """Make the model of these rows."""
+        marks = ", ".join("(" + ", ".join("?" * len(row)) + ")" for row in rows)
+        self.write(
+            f"create or replace table marts.leads as select * from (values {marks}) as leads({columns})",
+            [value for row in rows for value in row],
+        )
+
+    def leads(self, number: int, *, first: str = "F", score: int = 0) -> None:
+        """Make a model of that many people whom the CRM has never seen."""
+        self.write(
+            "create or replace table marts.leads as select 'lead' || i || '@new.example' as email,"
+            " ? || i as first, 'L' || i as last, (i % 100 + ?)::integer as score from range(?) as t(i)",
+            [first, score, number],
+        )
+
+    def plan(self) -> PlanResult:
+        """Plan the sync."""
+        return plan(self.project, "leads", progress=SilentProgress())
+
+    def push(self, **options: Any) -> PushResult:
+        """Push the sync, one request at a time unless told otherwise."""
+        options = {"in_flight": 1, "confirm": lambda made: True, "progress": SilentProgress(), **options}
+        return push(self.project, "leads", **options)
+
+    def read(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the warehouse."""
+        with self.warehouse.reading() as con:
+            return con.execute(query).fetchall()
+
+    def contact(self, email: str) -> dict[str, Any]:
+        """Give the one contact that the CRM holds under an address, whatever its case."""
+        (found,) = self.contacts(email)
+        return found
+
+    def contacts(self, email: str) -> list[dict[str, Any]]:
+        """Give the contacts that the CRM holds under an address."""
+        return [
+            each
+            for each in self.box.tenant(self.crm).records("contacts")
+            if str(each["email"]).strip().lower() == email.lower()
+        ]
+
+    def calls(self, method: str, path: str) -> int:
+        """Count the requests of a kind that the CRM has seen."""
+        return sum(
+            each.crm == self.crm and each.method == method and each.path.endswith(path) for each in self.box.requests
+        )
+
+    def by_hand(self, email: str, /, **fields: Any) -> None:
+        """Edit a contact as a person does in the CRM's own screens."""
+        self.box.tenant(self.crm).edit("contacts", self.contact(email)["id"], **fields)

@@ -155,26 +155,30 @@ class Courier:
 
     def _settle(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
         """Read an answer; what it leaves open is looked up, what it left undone goes the lane's other way."""
-        try:
-            outcomes = lane.decode(batch.rows, answer)
-        except ProtocolError:
-            outcomes = [
-                Outcome(row.seq, "unknown", reason="the answer could not be read") for row in batch.rows
-            ]
-        open_rows = [
-            row for row, outcome in zip(batch.rows, outcomes, strict=True) if outcome.verdict == "unknown"
-        ]
+        outcomes = self._decode(lane, batch, answer)
+        open_rows = [row for row, each in zip(batch.rows, outcomes, strict=True) if each.verdict == "unknown"]
         if open_rows:
             looked = {each.seq: each for each in self.look(lane, open_rows, batch.sent_at)}
-            outcomes = [looked.get(outcome.seq, outcome) for outcome in outcomes]
+            outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]
         self._log(batch, outcomes)
         return self._go_on(lane, batch.rows, outcomes)
 
+    def _decode(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
+        """Read an answer; one that cannot be read is asked for once more where that has no second effect."""
+        for attempt in (answer, None):
+            try:
+                return lane.decode(batch.rows, attempt or self.request(batch.call, lane))
+            except (ProtocolError, UncertainError, TransientError, RefusedError):
+                if lane.repeat_s == 0:
+                    break
+        return [Outcome(row.seq, "unknown", reason="the answer could not be read") for row in batch.rows]
+
     def _recover(self, lane: Lane, batch: Batch, error: ConnectorError) -> list[Outcome]:
-        """Find out what became of a batch whose answer was lost; stop the delivery where nothing tells."""
+        """Find out what became of a batch whose answer was lost; stop where rows stay open or undone."""
         outcomes = self.look(lane, batch.rows, batch.sent_at)
         self._log(batch, outcomes)
-        if any(outcome.verdict == "unknown" for outcome in outcomes):
+        verdicts = {outcome.verdict for outcome in outcomes}
+        if "unknown" in verdicts or ("absent" in verdicts and lane.fallback is None):
             raise error
         return self._go_on(lane, batch.rows, outcomes)
 
@@ -336,6 +340,13 @@ def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
 def _is_readable(write: Write, name: str) -> bool:
     writable = write.fields.get(name)
     return writable is None or writable.readable
+
+
+def _doubted(lane: Lane, outcome: Outcome) -> Outcome:
+    """Leave a row open that the CRM took and does not show, where no other lane would tell why: lists may lag."""
+    if outcome.verdict != "absent" or lane.fallback is not None:
+        return outcome
+    return replace(outcome, verdict="unknown", reason="the CRM took the request and does not show the record")
 
 
 def _parts(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
