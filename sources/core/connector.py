@@ -139,6 +139,7 @@ class OneObject:
     data: str | None = "data"
 
 
+KeyForm = Literal["email", "domain", "text", "none"]
 Paging = CursorPages | OffsetPages | OneObject
 
 
@@ -349,7 +350,9 @@ class Write:
 
     `lane(row, connection)` names the lane for a row. `fields` are the writable top-level fields;
     `custom` is the prefix (`metadata`) below which further fields may be named with a dot.
-    `resource` is the pulled resource that mirrors the object; `key` is the field that identifies a record.
+    `resource` is the pulled resource that mirrors the object; `key` is the field that identifies a record,
+    together with those in `also_key`, compared as `key_form` says. A form of `none` means that the CRM has
+    no natural key: a row is then identified by the model alone, and its record by the id once given for it.
     `defaults(connection)` fills required fields of new records where the model has no value.
     `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
     tells for a row why it must not be sent, or None.
@@ -362,6 +365,8 @@ class Write:
     lanes: Mapping[str, Lane]
     lane: Callable[[Row, Connection], str]
     custom: str | None = None
+    also_key: tuple[str, ...] = ()
+    key_form: KeyForm = "email"
     modes: frozenset[str] = frozenset({"upsert", "update", "create"})
     defaults: Callable[[Connection], Mapping[str, Any]] = lambda connection: {}
     inspect: Callable[["Client", Connection], Callable[[Row], str | None]] | None = None
