@@ -11,10 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.fetching import Reading, State
+from pipelines.fetching import Reading, Segment, State
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.changes import watermark
 from sources.core.connector import FanOut, Resource
+from sources.core.errors import AuthError, ProtocolError, QuotaError, RateLimitError
 from sources.core.spool import sql_type
 
 
@@ -80,6 +81,9 @@ def _compare(
     """Make the temporary table `fresh`: each id once, in its latest version, with what is known of it."""
     resource = reading.resource
     current = _NO_ROWS if is_new_table else table_of(reading)
+    is_same = "current._row_hash is not distinct from latest._row_hash"
+    if reading.is_rebuild and not is_new_table:
+        is_same += _same_values(con, reading)
     stamp = f"{quoted(stamp_column(resource))} desc nulls last, " if resource.updated else ""
     gone = f"coalesce(latest.{quoted(resource.gone_flag)}, false)" if resource.gone_flag else "false"
     con.execute(
@@ -87,7 +91,7 @@ def _compare(
         create or replace temp table fresh as
         select latest.*, {gone} as is_gone, current.id is null as is_new,
             current.id is not null and current._deleted_at is null as was_live,
-            current.id is not null and current._row_hash is not distinct from latest._row_hash
+            current.id is not null and {is_same}
                 and (current._deleted_at is not null) = ({gone}) as is_unchanged
         from (
             select * from {_rows(resource, files)}
@@ -95,6 +99,15 @@ def _compare(
         ) as latest
         left join {current} as current on current.id = latest.id
         """
+    )
+
+
+def _same_values(con: duckdb.DuckDBPyConnection, reading: Reading) -> str:
+    """Compose a comparison of all values, which finds rows that somebody damaged beside their hash."""
+    present = {row[0] for row in con.execute(f"describe {table_of(reading)}").fetchall()}
+    names = [column.name for column in reading.resource.columns if column.name in present]
+    return "".join(
+        f" and current.{name} is not distinct from latest.{name}" for name in map(quoted, (*names, "_extra"))
     )
 
 
@@ -195,18 +208,27 @@ def read_states(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], State]:
     return {(row[0], row[1]): State(*row[2:]) for row in rows}
 
 
-def next_state(reading: Reading, token: str | None, *, lookback: timedelta) -> State:
+def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> State:
     """Say how far a resource has been read after this segment.
 
-    A watermark moves only when its window was read to the end; a pass that was cut keeps its place.
+    A watermark moves only when its window was read to the end; a pass that was cut keeps its place, unless
+    the CRM did not answer there at all: then the next run begins anew.
     """
     state = reading.state
     if reading.backfill or reading.absent:
         return state
-    if not reading.complete or reading.error is not None:
-        if reading.complete or token is None:
+    if not (segment.final and reading.complete and reading.error is None):
+        if _is_dead_end(reading, segment):
+            return replace(state, page_token=None, pass_started_at=None, pass_since=None)
+        if (segment.final and reading.complete) or segment.token is None:
             return state
-        return replace(state, strategy=reading.strategy, page_token=token, pass_started_at=reading.started)
+        return replace(
+            state,
+            strategy=reading.strategy,
+            page_token=segment.token,
+            pass_started_at=reading.started or state.pass_started_at,
+            pass_since=reading.since,
+        )
     assert reading.started is not None
     return State(
         strategy=reading.strategy,
@@ -217,18 +239,29 @@ def next_state(reading: Reading, token: str | None, *, lookback: timedelta) -> S
     )
 
 
+def _is_dead_end(reading: Reading, segment: Segment) -> bool:
+    """Tell whether a pass that was resumed got an answer at its place, and the answer was of no use."""
+    error = reading.error
+    if reading.token is None or not segment.final or reading.pages or error is None:
+        return False
+    is_wait = isinstance(error, AuthError | QuotaError | RateLimitError)
+    return not is_wait and (error.status is not None or isinstance(error, ProtocolError))
+
+
 def _next_watermark(reading: Reading, lookback: timedelta) -> datetime:
+    """Give the next mark; a whole pass sets it afresh, so that one that was wrong does not stay."""
     assert reading.started is not None
     before = reading.state.watermark
-    if before is not None and reading.newest is None:
+    if before is not None and reading.newest is None and reading.since is not None:
         return before
     mark = watermark(reading.started, reading.newest, reading.now(), lookback)
-    return max(mark, before) if before is not None else mark
+    return max(mark, before) if before is not None and reading.since is not None else mark
 
 
 def _last_full(reading: Reading) -> datetime | None:
     """After a resumed pass, which may have missed rows that moved, or a feed that knew more: none."""
-    return None if reading.since is None or reading.unlisted else reading.state.last_full_at
+    is_open = reading.since is None or reading.resumed or reading.unlisted or reading.has_gap
+    return None if is_open else reading.state.last_full_at
 
 
 def is_news(reading: Reading, state: State) -> bool:
@@ -236,25 +269,24 @@ def is_news(reading: Reading, state: State) -> bool:
     before = reading.state
     if before.last_complete_at is None or (reading.since is None and reading.strategy == "since"):
         return state != before
-    return (state.strategy, state.watermark, state.feed_watermark, state.page_token) != (
-        before.strategy,
-        before.watermark,
-        before.feed_watermark,
-        before.page_token,
+    looked = {"last_complete_at": None, "last_full_at": None, "pass_started_at": None}
+    return replace(state, **looked) != replace(before, **looked) or (
+        (state.last_full_at is None) != (before.last_full_at is None)
     )
 
 
 def write_state(con: duckdb.DuckDBPyConnection, reading: Reading, state: State) -> None:
     """Write a resource's state into a generation."""
+    values = [
+        reading.connection,
+        reading.resource.name,
+        *astuple(state),
+        str(reading.error) if reading.error else None,
+        json.dumps(reading.counts | {"repairs": reading.repairs}),
+    ]
     con.execute(
         "insert or replace into roundtrip.resource_state"
         f" (connection, resource, {', '.join(each.name for each in fields(State))}, last_error, counts)"
-        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            reading.connection,
-            reading.resource.name,
-            *astuple(state),
-            str(reading.error) if reading.error else None,
-            json.dumps(reading.counts | {"repairs": reading.repairs}),
-        ],
+        f" values ({', '.join('?' * len(values))})",
+        values,
     )

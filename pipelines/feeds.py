@@ -1,6 +1,6 @@
 """The change feed's part in a pull: read once per connection, it tells deletions and checks the lists."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,9 +19,11 @@ _MAX_SINGLE_READS = 200
 class Feeds:
     """Read each connection's feed at most once in a run, and only after its lists."""
 
-    def __init__(self, *, lookback: timedelta) -> None:
+    def __init__(self, *, lookback: timedelta, say: Callable[[str], None]) -> None:
         self._lookback = lookback
+        self._say = say
         self._read: dict[int, FeedReading | None] = {}
+        self._gaps: dict[int, bool] = {}
 
     def consult(self, reading: Reading, siblings: Sequence[Reading]) -> FeedReading | None:
         """Give the feed's word on a finished reading, or None where there is no feed to be had.
@@ -31,9 +33,9 @@ class Feeds:
         if not reading.has_feed or reading.error is not None or not reading.complete or reading.backfill:
             return None
         assert reading.started is not None
-        if reading.state.feed_watermark is None:
-            if reading.is_full:  # all is known up to here, so the feed can be followed from here on
-                reading.feed_watermark = reading.started - self._lookback
+        if reading.is_full:  # absence tells what is gone, and the feed can be followed from here on
+            reading.feed_watermark = reading.started - self._lookback
+        if reading.is_full or reading.state.feed_watermark is None:
             return None
         try:
             feed = self._reading(reading, siblings)
@@ -41,6 +43,7 @@ class Feeds:
             reading.error = error
             return None
         reading.feed_watermark = self._mark(reading, feed)
+        reading.has_gap = feed is None and self._gaps[id(reading.session)]
         return feed
 
     def _reading(self, reading: Reading, siblings: Sequence[Reading]) -> FeedReading | None:
@@ -52,9 +55,18 @@ class Feeds:
             assert feed is not None
             try:
                 self._read[key] = read_feed(reading.session, feed, since)
-            except GoneError:
-                self._read[key] = None  # a tenant without the feed: passes find the deletions
+            except GoneError as error:
+                # 404: a tenant without the feed, passes find deletions. 410: it does not reach back so far.
+                self._read[key], self._gaps[key] = None, error.status == 410
+                self._say_gap(reading, since)
         return self._read[key]
+
+    def _say_gap(self, reading: Reading, since: datetime) -> None:
+        if self._gaps[id(reading.session)]:
+            self._say(
+                f"{reading.connection}: the change feed does not reach back to {since:%Y-%m-%d %H:%M} UTC, so"
+                " the next pull reads everything"
+            )
 
     def _mark(self, reading: Reading, feed: FeedReading | None) -> datetime | None:
         before = reading.state.feed_watermark
@@ -62,7 +74,7 @@ class Feeds:
             return None
         if feed.newest is None or before is None:
             return before
-        return max(before, feed.newest - self._lookback)
+        return max(before, min(feed.newest, reading.now()) - self._lookback)
 
 
 def fetch_unlisted(

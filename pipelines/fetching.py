@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 
 from sources.core.connector import FanOut, Resource
-from sources.core.errors import ConnectorError
+from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
+from sources.core.pacing import SYSTEM_CLOCK
 from sources.core.passes import Pass
 from sources.core.sessions import Session
-from sources.core.spool import Spool, Typed, type_rows
+from sources.core.spool import Spool, SpoolError, Typed, type_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class State:
     feed_watermark: datetime | None = None
     page_token: str | None = None
     pass_started_at: datetime | None = None
+    pass_since: datetime | None = None
     last_complete_at: datetime | None = None
     last_full_at: datetime | None = None
 
@@ -59,6 +61,8 @@ class Reading:
     )  # what a resource with a fan-out is asked for
     absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
+    has_gap: bool = False  # the feed does not reach back to where it was last followed
+    is_rebuild: bool = False  # `--full`: compare values, not hashes, so that damaged rows are mended
     error: ConnectorError | None = None
     new: int = 0
     changed: int = 0
@@ -81,6 +85,14 @@ class Reading:
         """Tell whether this pass, once complete, has seen every record."""
         return self.since is None and not self.resumed and not self.backfill
 
+    def tally(self) -> tuple[int, int, int, int]:
+        """Give what was counted against the warehouse so far."""
+        return self.new, self.changed, self.unchanged, self.deleted
+
+    def reset(self, tally: tuple[int, int, int, int]) -> None:
+        """Go back to an earlier tally."""
+        self.new, self.changed, self.unchanged, self.deleted = tally
+
     def now(self) -> datetime:
         """Give the time by the CRM's clock where it has told, else by ours."""
         return self.session.client.server_time() or datetime.now(UTC)
@@ -94,6 +106,26 @@ class Segment:
     typed: Typed | None
     token: str | None
     final: bool
+
+
+class StoppableClock:
+    """The system's clock, but a wait ends with an error as soon as the run is told to stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def time(self) -> float:
+        """Give unix seconds."""
+        return SYSTEM_CLOCK.time()
+
+    def monotonic(self) -> float:
+        """Give seconds that never run backwards."""
+        return SYSTEM_CLOCK.monotonic()
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait, or raise `UnavailableError` when the run stops."""
+        if self._stop.wait(seconds):
+            raise UnavailableError("the run was stopped while it waited")
 
 
 class Fetcher:
@@ -115,66 +147,90 @@ class Fetcher:
         self._checkpoint_s = checkpoint_s
         self._stop = stop
         self._advance = advance
+        self._token = reading.token
         self._numbers = itertools.count()
         self._seq = 0
 
     def run(self) -> None:
-        """Read to the end, to the first error, or until told to stop; always ends with a final segment."""
+        """Read to the end, to the first error, or until told to stop; always ends with a final segment.
+
+        A segment's token stands behind rows that were handed over, never behind ones that got lost here.
+        """
         reading = self._reading
         steps = Pass(
             reading.session, reading.resource, since=reading.since, token=reading.token, values=reading.values
         )
-        spool: Spool | None = None
+        typed: Typed | None = None
         try:
-            spool = self._read(steps)
-        except OSError as error:
-            reading.error = ConnectorError(
-                f"the working folder cannot be written ({error.strerror})",
-                connection=reading.connection,
-                resource=reading.resource.name,
-                hint="Free space on that disk and run the same command again.",
-            )
+            typed = self._type(self._read(steps))
+            self._token = steps.token
+            reading.complete = steps.complete
+        except SpoolError as error:
+            error.connection, error.resource = reading.connection, reading.resource.name
+            reading.error = error
         finally:
-            self._emit(spool, steps, final=True)
+            reading.repairs, reading.resumed = steps.repairs, steps.resumed
+            self._out.put(Segment(reading, typed, self._token, final=True))
 
     def _read(self, steps: Pass) -> Spool:
         """Spool pages, handing over a segment whenever one is due; give the last, open spool."""
         reading = self._reading
         spool = self._new_spool()
-        cut_at = time.monotonic() + self._checkpoint_s
+        began = time.monotonic()
+        cut_at = began + self._checkpoint_s
         try:
             for page in steps:
-                reading.started = reading.started or reading.state.pass_started_at or reading.now()
+                self._note_start(began)
                 reading.pages = steps.pages
                 spool.append(page.rows)
                 self._advance(len(page.rows))
                 if self._stop.is_set():
                     return spool
                 if time.monotonic() >= cut_at and spool.rows:
-                    self._emit(spool, steps, final=False)
-                    spool = self._new_spool()
+                    spool = self._cut(spool, steps)
                     cut_at = time.monotonic() + self._checkpoint_s
+        except SpoolError:
+            raise
         except ConnectorError as error:
-            if reading.resource.optional and not steps.pages and error.status in (404, 405, 410):
-                reading.absent = True
-            else:
-                reading.error = error
+            self._judge(error, steps)
             return spool
-        reading.started = reading.started or reading.now()
-        reading.resumed = steps.resumed
+        self._note_start(began)
+        if not steps.complete:
+            reading.error = self._unproven()
         return spool
+
+    def _note_start(self, began: float) -> None:
+        """Note when the pass began, by the CRM's clock: what changes from then on, it may not have shown."""
+        reading = self._reading
+        if reading.started is None:
+            resumed_at = reading.state.pass_started_at if reading.token is not None else None
+            reading.started = resumed_at or reading.now() - timedelta(seconds=time.monotonic() - began)
+
+    def _judge(self, error: ConnectorError, steps: Pass) -> None:
+        """Say what an error means: a list that is not there, a stop, or a failure of this resource."""
+        reading = self._reading
+        if reading.resource.optional and not steps.pages and error.status in (404, 405, 410):
+            reading.absent = True
+        elif not self._stop.is_set():
+            reading.error = error
+
+    def _unproven(self) -> ConnectorError:
+        return ProtocolError(
+            "the list did not end as documented; what arrived is kept, and nothing counts as deleted",
+            connection=self._reading.connection,
+            resource=self._reading.resource.name,
+            hint="The next pull reads it again.",
+        )
+
+    def _cut(self, spool: Spool, steps: Pass) -> Spool:
+        """Hand over what was read so far and give the next spool."""
+        typed = self._type(spool)
+        self._token = steps.token
+        self._out.put(Segment(self._reading, typed, self._token, final=False))
+        return self._new_spool()
 
     def _new_spool(self) -> Spool:
         return Spool(self._folder / f"{next(self._numbers):06d}.ndjson")
-
-    def _emit(self, spool: Spool | None, steps: Pass, *, final: bool) -> None:
-        reading = self._reading
-        reading.repairs = steps.repairs
-        if final:
-            reading.complete = steps.complete
-        typed = self._type(spool) if spool is not None else None
-        token = None if steps.complete else steps.token
-        self._out.put(Segment(reading, typed, token, final))
 
     def _type(self, spool: Spool) -> Typed | None:
         spool.close()

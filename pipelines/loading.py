@@ -14,6 +14,7 @@ import duckdb
 from pipelines.deltas import Delta
 from pipelines.warehouse import has_table, quoted
 from sources.core.connector import Resource
+from sources.core.errors import ConnectorError
 from sources.core.reading import MERGE, column_hints
 
 
@@ -33,6 +34,7 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
     """
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     import dlt
+    from dlt.pipeline.exceptions import PipelineStepFailed
 
     shutil.rmtree(work, ignore_errors=True)
     pipeline = dlt.pipeline(
@@ -43,9 +45,28 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
     )
     con.execute(f"create schema if not exists {quoted(connection)}")
     source = dlt.source(lambda: [_dlt_resource(con, connection, delta) for delta in deltas], name=connection)
-    pipeline.run(source(), loader_file_format="parquet")
+    try:
+        pipeline.run(source(), loader_file_format="parquet")
+    except PipelineStepFailed as error:
+        raise _cause(error, connection) from error
     con.execute(f"drop schema if exists {quoted(connection + '_staging')} cascade")
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _cause(error: Exception, connection: str) -> Exception:
+    """Find what made a load fail: the disk as it is, anything else as one line without the row it quotes."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        if isinstance(cause, OSError | duckdb.IOException | duckdb.FatalException):
+            return cause
+        seen.append(cause)
+        cause = getattr(cause, "exception", None) or cause.__cause__ or cause.__context__
+    return ConnectorError(
+        f"the rows could not be merged ({type(seen[-1]).__name__}); what was published stays as it was",
+        connection=connection,
+        hint="Run the same command again with --debug for the whole story.",
+    )
 
 
 def _dlt_resource(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta) -> Any:

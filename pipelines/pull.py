@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, Queue
 from time import monotonic
@@ -21,11 +21,12 @@ import duckdb
 
 from pipelines import deletions, deltas, history, ledger, loading
 from pipelines.feeds import Feeds, fetch_unlisted
-from pipelines.fetching import Fetcher, Reading, Segment, State
+from pipelines.fetching import Fetcher, Reading, Segment, State, StoppableClock
+from pipelines.interrupts import held
 from pipelines.progress import Progress
 from pipelines.settings import Project
 from pipelines.views import write_views
-from pipelines.warehouse import RunRecord, Warehouse, new_run_id, record_run
+from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run
 from pipelines.windows import decide
 from sources import load
 from sources.core.errors import AuthError, ConnectorError, GuardError
@@ -88,8 +89,12 @@ def pull(
     warehouse = Warehouse(project.warehouse)
     with warehouse.lock("roundtrip pull"), contextlib.ExitStack() as stack:
         run = _PullRun(project, warehouse, accept_deletes=accept_deletes, progress=progress)
-        run.plan(wanted, stack, full=full, since=since)
-        return run.carry_out()
+        try:
+            run.plan(wanted, stack, full=full, since=since)
+            return run.carry_out()
+        except ConnectorError as error:
+            run.note_failure(error)
+            raise
 
 
 @dataclass(slots=True)
@@ -115,8 +120,9 @@ class _PullRun:
         self.run_id = new_run_id(self.started_at)
         self.folder = warehouse.home / "spool"
         self.lookback = timedelta(seconds=project.lookback_s)
-        self.feeds = Feeds(lookback=self.lookback)
+        self.feeds = Feeds(lookback=self.lookback, say=progress.say)
         self.stop = threading.Event()
+        self.clock = StoppableClock(self.stop)
         self.pending: list[Segment] = []
         self.waiting = 0
         self.result = PullResult(self.run_id)
@@ -129,7 +135,7 @@ class _PullRun:
             states = deltas.read_states(con)
         for name, chosen in wanted.items():
             connection = self.project.connection(name)
-            session = stack.enter_context(open_session(load(connection.crm), connection))
+            session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
             resources = [session.contract.resource(each) for each in chosen] or session.contract.resources
             for resource in resources:
                 reading = Reading(session, resource, states.get((name, resource.name), State()))
@@ -143,11 +149,29 @@ class _PullRun:
         """Read all resources side by side, committing every `checkpoint_s`, and book the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
         active = [reading for reading in self.result.readings if reading.error is None]
-        self._read_all([reading for reading in active if not reading.resource.fan_out])
-        self._fan_out([reading for reading in active if reading.resource.fan_out])
-        self._commit(last=True)
+        try:
+            self._read_all([reading for reading in active if not reading.resource.fan_out])
+            self._fan_out([reading for reading in active if reading.resource.fan_out])
+            if not self.stop.is_set():
+                self._commit(last=True)
+        except KeyboardInterrupt:
+            self.stop.set()
+        if self.stop.is_set():
+            self._commit_interrupted()
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.result
+
+    def _commit_interrupted(self) -> None:
+        """Publish what arrived and conclude nothing from it: what is gone is not asked for any more."""
+        self.result.interrupted = True
+        for segment in self.pending:
+            segment.reading.complete = False
+        self._commit(last=True)
+
+    def note_failure(self, error: ConnectorError) -> None:
+        """Keep a record of a run that could publish nothing, where the disk takes it."""
+        with contextlib.suppress(OSError, ConnectorError):
+            self.warehouse.note_run(replace(self._record(last=True), status="failed", error=str(error)))
 
     def _read_all(self, readings: list[Reading]) -> None:
         queue: Queue[Segment] = Queue()
@@ -161,7 +185,6 @@ class _PullRun:
                 self._drain(queue, futures)
                 if not isinstance(error, KeyboardInterrupt):
                     raise
-                self.result.interrupted = True
         for future in futures:
             future.result()
 
@@ -211,9 +234,18 @@ class _PullRun:
 
     def _commit(self, *, last: bool) -> None:
         """Publish what arrived since the last commit, or only note the run when nothing is new."""
-        segments, self.pending = self.pending, []
+        before = [(reading, reading.tally()) for reading in self.result.readings]
+        try:
+            with on_disk(self.warehouse.path):
+                self._commit_parts(last=last)
+        except BaseException:
+            for reading, tally in before if self.pending else []:
+                reading.reset(tally)  # the same segments will be counted again
+            raise
+
+    def _commit_parts(self, *, last: bool) -> None:
         parts: dict[int, list[Segment]] = {}
-        for segment in segments:
+        for segment in self.pending:
             parts.setdefault(id(segment.reading), []).append(segment)
         with self.warehouse.reading() as con:
             found = [(part[0].reading, self._find(con, part)) for part in parts.values()]
@@ -221,10 +253,12 @@ class _PullRun:
         is_news = is_news or any(
             each.delta or each.gone or deltas.is_news(reading, each.state) for reading, each in found
         )
-        if is_news and found:
-            self._publish(found, last=last)
-        elif last:
-            self.warehouse.note_run(self._record(last=True))
+        with held():
+            if is_news and found:
+                self._publish(found, last=last)
+            elif last:
+                self.warehouse.note_run(self._record(last=True))
+            self.pending = []  # only now: an interrupt before this leaves them to the last commit
 
     def _find(self, con: duckdb.DuckDBPyConnection, part: list[Segment]) -> _Findings:
         reading = part[0].reading
@@ -247,7 +281,7 @@ class _PullRun:
                 reading.error = error
         reading.deleted += len(gone)
         delta = deltas.find_delta(con, reading, files, self.folder)
-        return _Findings(deltas.next_state(reading, part[-1].token, lookback=self.lookback), delta, gone)
+        return _Findings(deltas.next_state(reading, part[-1], lookback=self.lookback), delta, gone)
 
     def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
         now = datetime.now(UTC)

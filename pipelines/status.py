@@ -35,7 +35,8 @@ class StatusResult:
 class _Noted:
     """What the notes of runs that no generation holds yet say."""
 
-    looked: dict[tuple[str, str], str] = field(default_factory=dict)
+    looked: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     errors: dict[tuple[str, str], str | None] = field(default_factory=dict)
     last: RunRecord | None = None
 
@@ -43,7 +44,7 @@ class _Noted:
 def status(project: Project, *, now: datetime | None = None) -> StatusResult:
     """Describe connections, syncs and the last run; an empty warehouse gives empty lists."""
     warehouse = Warehouse(project.warehouse)
-    noted = _noted(warehouse.pending_runs())
+    noted = _noted(warehouse)
     with warehouse.reading() as con:
         return StatusResult(
             connections=_connections(con, noted, now or datetime.now(UTC)),
@@ -52,15 +53,14 @@ def status(project: Project, *, now: datetime | None = None) -> StatusResult:
         )
 
 
-def _noted(runs: list[RunRecord]) -> _Noted:
-    noted = _Noted()
-    for run in runs:
+def _noted(warehouse: Warehouse) -> _Noted:
+    noted = _Noted(looked=warehouse.looked())
+    for run in warehouse.pending_runs():
         noted.last = run
         for entry in run.counts.get("resources", []) if run.command == "pull" else []:
             place = (entry["connection"], entry["resource"])
             noted.errors[place] = entry["error"]
-            if entry["status"] == "ok":
-                noted.looked[place] = run.started_at.isoformat()
+            noted.counts[place] = entry.get("counts") or {}
     return noted
 
 
@@ -88,7 +88,7 @@ def _resource(
 ) -> dict[str, Any]:
     resource, strategy, watermark, complete, is_cut, error, counts = row
     place = (connection, resource)
-    looked = datetime.fromisoformat(noted.looked[place]) if place in noted.looked else complete
+    looked = noted.looked.get(place, complete)
     live, gone = _count(con, connection, resource)
     return {
         "resource": resource,
@@ -100,7 +100,7 @@ def _resource(
         "watermark": watermark.isoformat() if watermark else None,
         "resumes": is_cut,
         "last_error": noted.errors.get(place, error),
-        "counts": json.loads(counts) if counts else {},
+        "counts": noted.counts.get(place) or (json.loads(counts) if counts else {}),
     }
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-from sources.core.errors import ConfigError, LockedError
+from sources.core.errors import ConfigError, ConnectorError, LockedError
 
 _FICLONE = 0x40049409  # ioctl of Linux that shares blocks between two files
 
@@ -82,15 +82,17 @@ class Warehouse:
         lock = FileLock(self.home / "lock")
         holder = self.home / "lock.holder"
         try:
-            lock.acquire(timeout=0)
+            with on_disk(self.home / "lock"):
+                lock.acquire(timeout=0)
         except Timeout as error:
             raise LockedError(
                 f"another run holds {self.path.name}: {_describe(holder)}", hint="Wait for it, or stop it."
             ) from error
         try:
-            holder.write_text(
-                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command})
-            )
+            with on_disk(holder):
+                holder.write_text(
+                    json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command})
+                )
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -119,19 +121,39 @@ class Warehouse:
         warehouse in memory.
         """
         con = self._connect(self.path, read_only=True) if self.exists() else _empty()
-        if not has_table(con, "roundtrip", "connections"):
-            con.close()
-            con = _empty()
+        copy: Path | None = None
         try:
+            if not has_table(con, "roundtrip", "connections"):
+                con.close()
+                con = _empty()
+            elif _is_older(con):
+                copy = self._with_our_schema(con)
+                con.close()
+                con = self._connect(copy, read_only=True)
             yield con
         finally:
             con.close()
+            if copy is not None:
+                copy.unlink(missing_ok=True)
+
+    def _with_our_schema(self, published: duckdb.DuckDBPyConnection) -> Path:
+        """Copy a file of an older version and give the copy the tables and columns of this one.
+
+        The published file is left alone: the next generation brings it up to date.
+        """
+        self.prepare_home()
+        copy = self.home / f"{self.path.stem}.older-{secrets.token_hex(4)}.duckdb"
+        with on_disk(copy):
+            _clone(self.path, copy)  # while `published` keeps writers out
+            with self._connect(copy, read_only=False) as con:
+                con.execute(sql("schema.sql"))
+        return copy
 
     def _connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         try:
             con = duckdb.connect(str(path), read_only=read_only)
-        except duckdb.IOException as error:
-            if "lock" in str(error).lower():
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.IOException) and "lock" in str(error).lower():
                 raise LockedError(
                     f"another program has {path.name} open for writing",
                     hint="Close it, or open it there with read_only=True.",
@@ -149,27 +171,29 @@ class Warehouse:
     def generation(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Build the next generation and publish it when the block ends well.
 
-        On any exception the build is thrown away and the published file stays as it was. The lock
-        must be held. After the block nothing is open, everything is on disk, and readers that opened
-        the file before keep what they had.
+        On any exception the build is thrown away and the published file stays as it was; a disk that
+        is full or fails is a `ConnectorError`. The lock must be held. After the block nothing is open,
+        everything is on disk, and readers that opened the file before keep what they had.
         """
         self.prepare_home()
-        self._discard_build()
-        self._copy_published()
-        con = self._connect(self.build, read_only=False)
-        try:
-            con.execute(sql("schema.sql"))
-            folded = self._fold_pending_runs(con)
-            yield con
-            con.execute("checkpoint")
-        except BaseException:
-            con.close()
+        with on_disk(self.path):
             self._discard_build()
-            raise
-        con.close()
-        self._publish()
-        if folded:
-            self._pending_runs.unlink(missing_ok=True)
+            self._copy_published()
+            con = self._connect(self.build, read_only=False)
+            try:
+                con.execute(sql("schema.sql"))
+                folded = self._fold_pending_runs(con)
+                yield con
+                con.execute("checkpoint")
+                con.close()
+                self._publish()
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):  # closing writes, which a full disk refuses
+                    con.close()
+                self._discard_build()
+                raise
+            if folded:
+                self._pending_runs.unlink(missing_ok=True)
 
     def _copy_published(self) -> None:
         if not self.exists():
@@ -195,25 +219,65 @@ class Warehouse:
     def note_run(self, run: RunRecord) -> None:
         """Keep the record of a run that changed nothing, until the next generation takes it in."""
         self.prepare_home()
-        with self._pending_runs.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(run), default=str) + "\n")
+        entry = {"of": self._generation_id(), **asdict(run)}
+        with self._pending_runs.open("ab") as file:
+            if file.tell() and not self._ends_a_line():
+                file.write(b"\n")  # after a line cut by a kill
+            file.write(json.dumps(entry, default=str).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def pending_runs(self) -> list[RunRecord]:
         """List the records that no generation has taken in yet, oldest first."""
+        return [run for run, _ in self._pending()]
+
+    def looked(self) -> dict[tuple[str, str], datetime]:
+        """Say when resources were last found unchanged, by runs that looked at this very generation.
+
+        What runs found out about a file that has since been replaced says nothing about this one.
+        """
+        found: dict[tuple[str, str], datetime] = {}
+        for run, is_of_this in self._pending():
+            if run.command == "pull" and is_of_this:
+                for entry in run.counts.get("resources", []):
+                    if entry["status"] == "ok":
+                        found[entry["connection"], entry["resource"]] = run.started_at
+        return found
+
+    def _pending(self) -> list[tuple[RunRecord, bool]]:
         if not self._pending_runs.exists():
             return []
-        runs = []
-        for line in self._pending_runs.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut by a kill
-                runs.append(_run_of(json.loads(line)))
+        present, runs = self._generation_id(), []
+        for line in self._pending_runs.read_bytes().splitlines():
+            # A line may be cut by a kill, or be no record at all.
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                entry = json.loads(line)
+                of = entry.pop("of", None)
+                runs.append((_run_of(entry), of is not None and of == present))
         return runs
+
+    def _ends_a_line(self) -> bool:
+        with self._pending_runs.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+    def _generation_id(self) -> str | None:
+        """Tell one published file from another, also from one put back by hand."""
+        if not self.exists():
+            return None
+        found = self.path.stat()
+        return f"{found.st_mtime_ns}-{found.st_size}"
 
     def _fold_pending_runs(self, con: duckdb.DuckDBPyConnection) -> bool:
         runs = self.pending_runs()
         for run in runs:
             record_run(con, run)
+        for (connection, resource), at in self.looked().items():
+            con.execute(
+                "update roundtrip.resource_state set last_complete_at = greatest(last_complete_at, ?)"
+                " where connection = ? and resource = ? and last_complete_at is not null",
+                [at, connection, resource],
+            )
         return bool(runs)
 
 
@@ -241,6 +305,32 @@ def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
         [schema, table],
     ).fetchone()
     return found is not None
+
+
+@contextlib.contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Turn a disk that is full or fails into one line."""
+    try:
+        yield
+    except Timeout:
+        raise  # filelock's, which is an OSError too
+    except (OSError, duckdb.IOException, duckdb.FatalException) as error:
+        what = getattr(error, "strerror", None) or _first_line(error).rpartition(": ")[2]
+        raise ConnectorError(
+            f"{path.name} could not be written ({what}); what was published before stays as it was",
+            hint=f"See to the disk of {path.parent} and run the same command again.",
+        ) from error
+
+
+def _is_older(con: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a warehouse lacks a table or column of this version's own schemas."""
+    query = (
+        "select table_name, column_name from information_schema.columns"
+        " where table_catalog = current_catalog() and table_schema = 'roundtrip'"
+    )
+    present = set(con.execute(query).fetchall())
+    with _empty() as ours:
+        return not present.issuperset(ours.execute(query).fetchall())
 
 
 def _empty() -> duckdb.DuckDBPyConnection:

@@ -20,17 +20,18 @@ def decide(
     `full` forgets window and token; `since` asks for a window of the operator's own, which moves no
     watermark. Where the vendor does not document the filter, it is probed by reading.
     """
+    reading.is_rebuild = full
+    if isinstance(reading.resource.strategy, Since):
+        reading.strategy = _strategy(reading, full=full, now=now)
+    if reading.strategy == "since" and since is not None and not full:
+        reading.since, reading.backfill = since, True
+        return
     state = reading.state
-    reading.token = None if full else state.page_token
-    if not isinstance(reading.resource.strategy, Since):
-        return
-    reading.strategy = _strategy(reading, full=full, now=now)
-    if reading.strategy == "full" or full:
-        return
-    if since is not None:
-        reading.since, reading.token, reading.backfill = since, None, True
-    elif not _must_read_all(reading, now, progress):
+    if reading.strategy == "since" and not full and not _must_read_all(reading, now, progress):
         reading.since = state.watermark
+    # A place in one list means nothing in another: only the same window is resumed.
+    if not full and state.page_token is not None and state.pass_since == reading.since:
+        reading.token = state.page_token
 
 
 def _strategy(reading: Reading, *, full: bool, now: datetime) -> str:

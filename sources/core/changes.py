@@ -5,7 +5,7 @@ Pure rules, but for `read_feed`, which asks. Nothing here knows a warehouse.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sources.core.connector import Feed, FeedEntry
@@ -13,7 +13,7 @@ from sources.core.errors import ProtocolError
 from sources.core.passes import timestamp_text
 from sources.core.sessions import Session
 
-_FEED_OVERLAP = timedelta(seconds=2)  # stamps have whole seconds, and `since` may exclude its own second
+_RESOLUTION = timedelta(seconds=2)  # stamps have whole seconds, and `since` may exclude its own second
 _MAX_FEED_LIMIT = 64_000
 
 
@@ -21,9 +21,11 @@ def watermark(started: datetime, newest: datetime | None, now: datetime, lookbac
     """Give the moment from which the next pull re-reads.
 
     `started` is the pass's start by the server's clock, `newest` the newest change stamp seen that was not
-    ahead of the clock. The mark never runs ahead of any of the three.
+    ahead of the clock. The mark never runs ahead of any of the three; what happened within the resolution
+    of a stamp is always read again.
     """
-    return min(moment for moment in (started, newest, now) if moment is not None) - lookback
+    mark = min(moment for moment in (started, newest, now) if moment is not None)
+    return mark - max(lookback, _RESOLUTION)
 
 
 def is_mass_deletion(missing: int, live: int, *, max_share: float, max_number: int) -> bool:
@@ -67,7 +69,9 @@ def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
             reading.newest = max(reading.newest or entry.at, entry.at)
         if not fresh and len(entries) < feed.limit:
             return reading
-        following = max(entry.at for entry in entries) - _FEED_OVERLAP
+        # An entry dated ahead of the clock must not carry the reading past those that come after it.
+        now = session.client.server_time() or datetime.now(UTC)
+        following = min(max(entry.at for entry in entries), now) - _RESOLUTION
         if following <= since and not fresh:
             limit = _raise_limit(limit)
         since = max(since, following)

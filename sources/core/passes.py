@@ -21,7 +21,7 @@ class Pass:
     `since` narrows the pass to rows changed at or after that moment, where the strategy can. `values` are
     those a resource with a `fan_out` is asked for, one by one. `token` resumes an earlier pass that was cut.
     After the last page `complete` tells whether the pass ended as the vendor documents; a pass that was
-    resumed saw only its own part. `token` is where to go on.
+    resumed saw only its own part. `token` is where to go on after the last page given, None after the end.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Pass:
                 yield page
             complete = complete and steps.complete
             self.repairs += steps.repairs
-            self.resumed = self.resumed and not steps.restarts
+            self.resumed = self.resumed and not (steps.restarts and number == 0)
             start = None
-        self.complete = complete
+        self.complete, self.token = complete, None
 
     def _placed(self, steps: Walk) -> Iterator[Page]:
         """Name the place in the errors of a walk, which knows neither connection nor resource."""

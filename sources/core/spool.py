@@ -5,7 +5,8 @@ Nothing is lost or bent: a field the resource does not declare, and a value that
 are kept in `_extra`. Loading is left to others.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import duckdb
 import msgspec
 
 from sources.core.connector import Column, Resource
+from sources.core.errors import ConnectorError
 
 _SQL_TYPES = {
     "text": "VARCHAR",
@@ -27,25 +29,32 @@ _SQL_TYPES = {
 _MAX_ROW_BYTES = 64 * 1024 * 1024
 
 
+class SpoolError(ConnectorError):
+    """Rows could not be kept in the working folder: what the spool held must be read again."""
+
+
 class Spool:
-    """One file of rows of one resource, appended page by page."""
+    """One file of rows of one resource, appended page by page; raises `SpoolError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        with _writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb")
 
     def append(self, rows: Iterable[msgspec.Raw]) -> None:
         """Write rows as lines; line ends inside a row are white space to JSON and become blanks."""
         lines = [bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in rows]
         self.rows += len(lines)
         if lines:
-            self._file.write(b"\n".join(lines) + b"\n")
+            with _writing():
+                self._file.write(b"\n".join(lines) + b"\n")
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+        with _writing():
+            self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +80,32 @@ def type_rows(
 ) -> Typed:
     """Type spooled rows into a parquet file.
 
-    Rows keep their order in `_seq`, counted from `first_seq`; no row is dropped here.
+    Rows keep their order in `_seq`, counted from `first_seq`; no row is dropped here. Raises `SpoolError`.
     """
-    with duckdb.connect(config={"threads": 2}) as con:
+    with _writing(), duckdb.connect(config={"threads": 2}) as con:
         con.execute("set TimeZone = 'UTC'")
         con.execute(
             f"copy ({_typed_sql(spools, resource, first_seq)}) to {_text(str(target))} (format parquet)"
         )
         return _summary(con, resource, target, now)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what goes wrong on disk into one line; DuckDB's own words may quote a record and are not kept."""
+    try:
+        yield
+    except (OSError, duckdb.IOException) as error:
+        what = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+        raise SpoolError(
+            f"the working folder cannot be written ({what})",
+            hint="Free space on that disk and run the same command again.",
+        ) from error
+    except duckdb.Error as error:
+        raise SpoolError(
+            f"rows in the working folder cannot be read back ({type(error).__name__})",
+            hint="Run the same command again: they are fetched anew.",
+        ) from error
 
 
 def sql_type(kind: str) -> str:
