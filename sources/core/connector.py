@@ -260,12 +260,17 @@ class Writable:
     """One field that can be written: its type, and whether it can be read back.
 
     A field that cannot be read back is never planned against the CRM's value, verified or undone.
-    A `required` field must have a value in every record that is created.
+    A `required` field must have a value in every record that is created. One that is not `clearable` takes
+    no null, one that is not `creatable` can only be changed once the record is there, and one that is not
+    `updatable` stays as it was created.
     """
 
     kind: Kind = "text"
     readable: bool = True
     required: bool = False
+    clearable: bool = True
+    creatable: bool = True
+    updatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +354,8 @@ class Write:
     """What can be written of one object, and how.
 
     `lane(row, connection)` names the lane for a row. `fields` are the writable top-level fields;
-    `custom` is the prefix (`metadata`) below which further fields may be named with a dot.
+    `custom` is the prefix (`metadata`) below which further fields may be named with a dot. The mirror has
+    them in the column of that name or in `custom_column`; `custom_clearable` says whether they take null.
     `resource` is the pulled resource that mirrors the object; `key` is the field that identifies a record,
     together with those in `also_key`, compared as `key_form` says. A form of `none` means that the CRM has
     no natural key: a row is then identified by the model alone, and its record by the id once given for it.
@@ -365,6 +371,8 @@ class Write:
     lanes: Mapping[str, Lane]
     lane: Callable[[Row, Connection], str]
     custom: str | None = None
+    custom_column: str = ""
+    custom_clearable: bool = True
     also_key: tuple[str, ...] = ()
     key_form: KeyForm = "email"
     modes: frozenset[str] = frozenset({"upsert", "update", "create"})
