@@ -14,8 +14,8 @@ from pipelines.warehouse import literal
 from sources.core.bodies import encode_json
 
 _COLUMNS = (
-    "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json', replaced: 'json',"
-    " error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz'}"
+    "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json',"
+    " replaced: 'json', error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz'}"
 )
 
 
@@ -32,7 +32,8 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
     con.execute(
         """
         insert into roundtrip.push_log
-        select $run_id, $sync, $connection, $object, key, crm_id, action, status, sent, replaced, error, batch_id, pushed_at
+        select $run_id, $sync, $connection, $object, key, crm_id, action, status, sent, replaced, error,
+            batch_id, pushed_at
         from booked
         """,
         {**_names(header), "run_id": header.run_id, "sync": header.sync},
@@ -89,7 +90,8 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
     con.execute(
         """
         insert into roundtrip.ledger (connection, object, key, crm_id, sent, echo, run_id, pushed_at, echo_at)
-        select $connection, $object, key, crm_id, to_json(sent), to_json(echo), $run_id, pushed_at, echo_at from remembered
+        select $connection, $object, key, crm_id, to_json(sent), to_json(echo), $run_id, pushed_at, echo_at
+        from remembered
         """,
         {**_names(header), "run_id": header.run_id},
     )
@@ -97,12 +99,14 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
 
 
 def _adopt(con: duckdb.DuckDBPyConnection, header: Header) -> None:
-    """Take values that model and CRM share as sent and shown, so that the next edit of either is no conflict."""
+    """Take values that model and CRM share as sent and shown, so that the next edit of either is clear."""
     con.execute(
         """
         update roundtrip.ledger as ledger set
             sent = to_json(map_concat(ledger.sent::map(varchar, json), booked.sent::map(varchar, json))),
-            echo = to_json(map_concat(coalesce(ledger.echo::map(varchar, json), map()), booked.replaced::map(varchar, json)))
+            echo = to_json(map_concat(
+                coalesce(ledger.echo::map(varchar, json), map()), booked.replaced::map(varchar, json)
+            ))
         from booked
         where ledger.key = booked.key and ledger.connection = $connection and ledger.object = $object
         """,

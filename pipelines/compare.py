@@ -51,11 +51,7 @@ def form_of_type(duckdb_type: str) -> Form:
         return "timestamp"
     if name == "BOOLEAN":
         return "bool"
-    if (
-        name.startswith(("DECIMAL", "FLOAT", "DOUBLE", "REAL"))
-        or name.endswith("INT")
-        or name.endswith("INTEGER")
-    ):
+    if name.startswith(("DECIMAL", "FLOAT", "DOUBLE", "REAL")) or name.endswith(("INT", "INTEGER")):
         return "number"
     return "text"
 
@@ -151,8 +147,9 @@ def is_echo(sent: str, shown: str) -> str:
     times = [
         f"date_trunc('{unit}', try_cast({sent} as timestamptz))" for unit in ("microsecond", "second", "day")
     ]
+    has_date = "regexp_matches({}, '^\\d{{4}}-\\d\\d-\\d\\d')".format
     same_time = (
-        f"(regexp_matches({sent}, '^\\d{{4}}-\\d\\d-\\d\\d') and regexp_matches({shown}, '^\\d{{4}}-\\d\\d-\\d\\d')"
+        f"({has_date(sent)} and {has_date(shown)}"
         f" and try_cast({shown} as timestamptz) in ({', '.join(times)}))"
     )
     cut = f"(length({shown}) >= {_SHORTEST_CUT} and starts_with({sent}, {shown}))"
@@ -176,13 +173,14 @@ def verdict(policy: Policy, number: int) -> str:
     elif policy.write == "on_create":
         news = clash = "'rest'"
     skips = "" if policy.clears else f"when {m} is null then 'rest'"
+    same = "is not distinct from"
     return f"""
     case
         {skips}
-        when not is_sent{number} then case when {m} is not distinct from {c} then 'rest' else {news} end
-        when {m} is not distinct from {s} then case when {c} is not distinct from {e} then 'rest' else 'drift' end
-        when {c} is not distinct from {e} then case when {m} is not distinct from {c} then 'rest' else {news} end
-        when {c} is not distinct from {m} then 'adopt'
+        when not is_sent{number} then case when {m} {same} {c} then 'rest' else {news} end
+        when {m} {same} {s} then case when {c} {same} {e} then 'rest' else 'drift' end
+        when {c} {same} {e} then case when {m} {same} {c} then 'rest' else {news} end
+        when {c} {same} {m} then 'adopt'
         else {clash}
     end
     """

@@ -1,4 +1,4 @@
-"""One sync's mapping, checked against the model and the CRM: which column fills which field, and how it compares.
+"""One sync's mapping, checked against the model and the CRM: which column fills which field, in what form.
 
 Knows names and types only. The comparison itself is `compare`'s, its order of steps `plan`'s.
 """
@@ -153,8 +153,9 @@ def _require_field(sync: Sync, contract: Contract, write: Write, field: str) -> 
             f"{setting}: {sync.object} of {sync.connection} show '{field}', but it cannot be written"
         )
     custom_hint = f", and {write.custom}.KEY for custom fields" if write.custom else ""
+    near = _nearest(field, write.fields)
     raise ConfigError(
-        f"{setting}: {sync.object} of {sync.connection} have no field '{field}'{_nearest(field, write.fields)}",
+        f"{setting}: {sync.object} of {sync.connection} have no field '{field}'{near}",
         hint=f"There are: {', '.join(write.fields)}{custom_hint}.",
     )
 

@@ -32,7 +32,7 @@ _APPLIES = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a sync writes to: its connection, what can be written, and the mirror's columns with their types."""
+    """Where a sync writes to: its connection, what can be written, the mirror's columns with their types."""
 
     connection: Connection
     write: Write
@@ -115,7 +115,8 @@ def _match(mapping: FieldMapping, target: Target) -> str:
     ),
     mirror as (select mirror.*, {key} as plan_key from {target.table} as mirror),
     keyed as (
-        select plan_key as key, count(*) as records, min(id) as id from mirror where _deleted_at is null group by plan_key
+        select plan_key as key, count(*) as records, min(id) as id
+        from mirror where _deleted_at is null group by plan_key
     ),
     found as (
         select
@@ -143,10 +144,9 @@ def _match(mapping: FieldMapping, target: Target) -> str:
         coalesce(has_looked or mirror._synced_at > found.pushed_at, false) as is_looked,
         mirror._synced_at as synced_at,
         case
-            when record_id is not null and coalesce(records, 0) < 2 and mirror.plan_key is not distinct from found.key then 'key'
-            when record_id is not null then 'id'
-            when has_ledger then 'key'
-            else 'new'
+            when record_id is null then case when has_ledger then 'key' else 'new' end
+            when records > 1 or mirror.plan_key is distinct from found.key then 'id'
+            else 'key'
         end as match,
         case
             when record_id is null and records > 1 then 'ambiguous'
@@ -177,7 +177,9 @@ def _judge(mapping: FieldMapping) -> str:
             or (has_ledger and (echo_at is null or synced_at > echo_at))
     ),
     remembered as (
-        select * replace (case when applies then sent end as sent, case when applies then echo end as echo){sent}
+        select * replace (
+            case when applies then sent end as sent, case when applies then echo end as echo
+        ){sent}
         from applying
     ),
     known as (select * exclude ({old}){now} from remembered)
@@ -203,7 +205,7 @@ def _sent(field: MappedField) -> str:
 
 
 def _now(field: MappedField) -> str:
-    """What the CRM holds and what it showed for what we sent; until it is looked at, what it accepted."""
+    """Write what the CRM holds now, and what it showed for what we sent; until a look, what it accepted."""
     n = field.number
     trusts_sent = f"is_sent{n} and not is_echoed{n} and not is_looked" if field.readable else f"is_sent{n}"
     return (
@@ -243,7 +245,7 @@ def _list_rows(sync: Sync, target: Target, mapping: FieldMapping) -> str:
             _held("skipped", "'not_in_crm'", f"{_IS_FREE} and state = 'missing'", fields, "m{n} is not null")
         )
     else:
-        parts += _creates(target, fields, mapping)
+        parts += _creates(target, fields)
     listed = "\n    union all\n    ".join(parts)
     return f"""
     create or replace temp table plan_rows as
@@ -290,7 +292,7 @@ def _updates(target: Target, fields: tuple[MappedField, ...], writes: str) -> li
     return [update, *held]
 
 
-def _creates(target: Target, fields: tuple[MappedField, ...], mapping: FieldMapping) -> list[str]:
+def _creates(target: Target, fields: tuple[MappedField, ...]) -> list[str]:
     write = target.write
     mapped = {field.name: field for field in fields}
     wrong = _listed_names([(field, _misfit(field)) for field in fields])
@@ -376,8 +378,9 @@ def _members(fields: tuple[MappedField, ...], condition: str, letter: str = "m")
 
 def _row(status: str, *, action: str, fields: str, before: str, known: str, source: str) -> str:
     return f"""
-    select key, address, coalesce(record_id, ledger_id) as crm_id, {action} as action, match, '{status}' as status,
-        null::varchar as reason, {fields} as fields, {before} as before, {known} as known,
+    select key, address, coalesce(record_id, ledger_id) as crm_id, {action} as action, match,
+        '{status}' as status, null::varchar as reason,
+        {fields} as fields, {before} as before, {known} as known,
         sent::varchar as sent, echo::varchar as echo, is_looked
     from {source}
     """
@@ -388,19 +391,21 @@ def _held(
 ) -> str:
     return f"""
     select key, address, coalesce(record_id, ledger_id) as crm_id,
-        case when state in ('there', 'awaiting') then 'update' when state = 'missing' then 'create' end as action,
+        case when state = 'missing' then 'create' when state <> 'ambiguous' then 'update' end as action,
         match, '{status}' as status, {reason} as reason,
-        {_members(fields, which)} as fields, {_members(fields, which, letter="c")} as before, null::varchar as known,
-        sent::varchar as sent, echo::varchar as echo, is_looked
+        {_members(fields, which)} as fields, {_members(fields, which, letter="c")} as before,
+        null::varchar as known, sent::varchar as sent, echo::varchar as echo, is_looked
     from plan_judged where {condition}
     """
 
 
 def _held_from_model(status: str, reason: str, condition: str, fields: tuple[MappedField, ...]) -> str:
+    filled_in = _members(fields, "m{n} is not null")
     return f"""
-    select coalesce(key, address) as key, address, null::varchar as crm_id, null::varchar as action, null::varchar as match,
-        '{status}' as status, {reason} as reason, {_members(fields, "m{n} is not null")} as fields, '{{}}' as before,
-        null::varchar as known, null::varchar as sent, null::varchar as echo, false as is_looked
+    select coalesce(key, address) as key, address, null::varchar as crm_id, null::varchar as action,
+        null::varchar as match, '{status}' as status, {reason} as reason,
+        {filled_in} as fields, '{{}}' as before, null::varchar as known,
+        null::varchar as sent, null::varchar as echo, false as is_looked
     from plan_model where {condition}
     """
 

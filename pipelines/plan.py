@@ -83,21 +83,13 @@ class Plan:
     def outbox(self) -> Iterator[Row]:
         """Give the rows to send, in the plan's order."""
         unreadable = {name for name, writable in self.write.fields.items() if not writable.readable}
-        for seq, key, crm_id, action, match, fields, before, known, sent, echo, is_looked in _rows(
+        for seq, key, crm_id, action, match, fields, before, *knowledge in _rows(
             self.con,
-            "select seq, key, crm_id, action, match, fields, before, known, sent, echo, is_looked from plan_rows"
-            " where status = 'planned' and seq <= ? order by seq",
-            [self._last_seq],
+            "select seq, key, crm_id, action, match, fields, before, known, sent, echo, is_looked"
+            " from plan_rows where status = 'planned' and seq <= ? order by seq",
+            [self.last_seq],
         ):
-            record = _read_json(known) if known else {}
-            if sent:
-                shown = set() if echo is None else set(_read_json(echo))
-                trusted = {
-                    name: value
-                    for name, value in _read_json(sent).items()
-                    if name in unreadable or (name not in shown and not is_looked)
-                }
-                record = with_fields(record, trusted)
+            record = _record(*knowledge, unreadable=unreadable)
             yield Row(seq, key, crm_id, action, _read_json(fields), _read_json(before), record, match)
 
     def held_back(self, *statuses: str) -> Iterator[Held]:
@@ -114,13 +106,14 @@ class Plan:
     def listing(self) -> Iterator[dict[str, Any]]:
         """Give the rows that are not unchanged, as the interface lists them."""
         for row in self.outbox():
-            yield entry(row.key, row.crm_id, row.action, None, row.fields, row.before)
+            yield entry(row, action=row.action)
         for held in self.held_back():
             action = "skipped" if held.status == "unknown" else held.status
-            yield entry(held.key, held.crm_id, action, held.reason, held.fields, held.before)
+            yield entry(held, action=action, reason=held.reason)
 
     @property
-    def _last_seq(self) -> int:
+    def last_seq(self) -> int:
+        """Give the place of the last row that may be sent."""
         return 2**62 if self.limit is None else self.limit
 
 
@@ -154,14 +147,15 @@ def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) 
     """Work out what a push would do and list it: all rows with `diff`, else the first 1,000."""
     warehouse = Warehouse(project.warehouse)
     if left_over(warehouse.home / "journal"):
-        progress.say(f"{sync}: an earlier push was stopped half way; the next push settles it before it plans")
+        progress.say(
+            f"{sync}: an earlier push was stopped half way; the next push settles it before it plans"
+        )
     with warehouse.reading() as con:
         made = make_plan(con, project, sync)
         result = show(made, None if diff else LISTED_ROWS)
     if result.edited_in_crm:
-        progress.say(
-            f"{sync}: {result.edited_in_crm} records were edited in the CRM after our push and stay as they are"
-        )
+        edited = f"{result.edited_in_crm} records were edited in the CRM after our push"
+        progress.say(f"{sync}: {edited} and stay as they are")
     return result
 
 
@@ -201,11 +195,12 @@ def check_guard(made: Plan) -> None:
         if made.live
         else "the CRM shows no records"
     )
+    name = made.sync.name
     raise GuardError(
-        f"{made.changes} records would change ({share}), more than max_changes = {most:g} allows; nothing was sent",
+        f"{made.changes} records would change ({share}), over max_changes = {most:g}; nothing was sent",
         connection=made.connection.name,
         resource=made.write.object,
-        hint=f"Look at `roundtrip plan {made.sync.name}`, then raise syncs.{made.sync.name}.max_changes or use --limit.",
+        hint=f"Look at `roundtrip plan {name}`, then raise syncs.{name}.max_changes or use --limit.",
     )
 
 
@@ -226,17 +221,29 @@ def show(made: Plan, most_rows: int | None) -> PlanResult:
     )
 
 
-def entry(
-    key: str | None,
-    crm_id: str | None,
-    action: str | None,
-    reason: str | None,
-    fields: Mapping[str, Any],
-    before: Mapping[str, Any],
-) -> dict[str, Any]:
+def entry(row: Row | Held, *, action: str | None, reason: str | None = None) -> dict[str, Any]:
     """Make one entry of the interface's `rows`."""
-    values = {name: {"old": _plain(before.get(name)), "new": _plain(value)} for name, value in fields.items()}
-    return {"key": key, "crm_id": crm_id, "action": action, "reason": reason, "fields": values}
+    values = {
+        name: {"old": _plain(row.before.get(name)), "new": _plain(value)}
+        for name, value in row.fields.items()
+    }
+    return {"key": row.key, "crm_id": row.crm_id, "action": action, "reason": reason, "fields": values}
+
+
+def _record(
+    known: str | None, sent: str | None, echo: str | None, is_looked: bool, *, unreadable: set[str]
+) -> dict[str, Any]:
+    """Bring together what the mirror shows and what we sent since, or what no mirror can show."""
+    record: dict[str, Any] = _read_json(known) if known else {}
+    if not sent:
+        return record
+    shown = set() if echo is None else set(_read_json(echo))
+    trusted = {
+        name: value
+        for name, value in _read_json(sent).items()
+        if name in unreadable or (name not in shown and not is_looked)
+    }
+    return with_fields(record, trusted)
 
 
 def _plain(value: Any) -> Any:
@@ -282,7 +289,7 @@ def _count(made: Plan, target: Target) -> None:
     made.sent = dict(
         con.execute(
             "select action, count(*) from plan_rows where status = 'planned' and seq <= ? group by 1",
-            [made._last_seq],
+            [made.last_seq],
         ).fetchall()
     )
     made.held = dict(
@@ -291,7 +298,8 @@ def _count(made: Plan, target: Target) -> None:
     made.unchanged = _number(
         con,
         "select (select candidates from plan_size) - count(distinct key) from plan_rows"
-        " where status not in ('drift', 'adopt') and coalesce(reason, '') not in ('invalid_key', 'duplicate_key')",
+        " where status not in ('drift', 'adopt')"
+        " and coalesce(reason, '') not in ('invalid_key', 'duplicate_key')",
     )
 
 
@@ -303,13 +311,21 @@ def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:
 def _seal(made: Plan) -> str:
     """Hash the rows to send in their order, the mapping, and the state they were worked out from."""
     rows = made.con.execute(
-        "select string_agg(md5(concat_ws(chr(31), seq, key, crm_id, action, match, fields, before, known)), '' order by seq)"
-        " from plan_rows where status = 'planned' and seq <= ?",
-        [made._last_seq],
+        """
+        select string_agg(
+            md5(to_json([seq::varchar, key, crm_id, action, match, fields, before, known])::varchar),
+            '' order by seq
+        )
+        from plan_rows where status = 'planned' and seq <= ?
+        """,
+        [made.last_seq],
     ).fetchone()
     state = made.con.execute(
-        "select max(last_complete_at)::varchar, max(page_token), (select max(pushed_at)::varchar from roundtrip.ledger"
-        " where connection = $connection) from roundtrip.resource_state where connection = $connection and resource = $resource",
+        """
+        select last_complete_at::varchar, page_token,
+            (select max(pushed_at)::varchar from roundtrip.ledger where connection = $connection)
+        from roundtrip.resource_state where connection = $connection and resource = $resource
+        """,
         {"connection": made.connection.name, "resource": made.write.resource},
     ).fetchone()
     return hashlib.sha256(json.dumps([rows, repr(made.sync), state], default=str).encode()).hexdigest()

@@ -85,7 +85,7 @@ def push(
 
 
 def settle_left_over(project: Project, warehouse: Warehouse, progress: Progress) -> None:
-    """Find out and book what killed pushes left open; a batch is repeated only where that has no second effect.
+    """Find out and book what killed pushes left open; only what has no second effect is sent again.
 
     Raises what keeps the CRM from being asked; the journal then waits for the next push.
     """
@@ -165,7 +165,7 @@ class _PushRun:
             finally:
                 journal.close()
         story = journals.read(journal.path) or Story(self._header(made))
-        result.rows = [*_told(story), *(_held_entry(held) for held in made.held_back("unknown"))]
+        result.rows = [*map(_told, story.booked), *_held_back(made, "unknown")]
         _recount(result, story, made)
         _close(result, delivery)
         _publish(self.warehouse, story, self._record(result), journal.path)
@@ -208,7 +208,7 @@ class _PushRun:
 
 def _courier(session: Session, name: str, journal: Journal, run_id: str, *, prefix: str = "b") -> Courier:
     write = session.contract.writes[name]
-    return Courier(session.client, session.connection, write, journal, run_id=run_id, prefix=prefix)
+    return Courier(session, write, journal, run_id=run_id, prefix=prefix)
 
 
 def _inspect(session: Session, made: Plan) -> Callable[[Row], str | None] | None:
@@ -279,7 +279,10 @@ def _unsent(made: Plan) -> PushResult:
         connection=made.connection.name,
         object=made.write.object,
         counts=counts | {"created": 0, "updated": 0, "unknown": unknown},
-        rows=list(made.listing()),
+        rows=[
+            *({**entry(row, action=row.action), "status": "planned"} for row in made.outbox()),
+            *_held_back(made),
+        ],
     )
 
 
@@ -311,20 +314,16 @@ def _close(result: PushResult, delivery: Delivery) -> None:
         result.status, result.exit_code = "failed", 1
 
 
-def _told(story: Story) -> list[dict[str, Any]]:
-    return [_booked_entry(row) for row in story.booked]
-
-
-def _booked_entry(row: Booked) -> dict[str, Any]:
+def _told(row: Booked) -> dict[str, Any]:
+    """Make the entry of a row as it was booked; the action of one that was not sent is its status."""
+    held = Held(row.key, row.crm_id, row.action, row.status, row.error, row.sent, row.replaced)
     action = row.action if row.batch_id else row.status
-    return {**entry(row.key, row.crm_id, action, row.error, row.sent, row.replaced), "status": row.status}
+    return {**entry(held, action=action, reason=row.error), "status": row.status}
 
 
-def _held_entry(held: Held) -> dict[str, Any]:
-    return {
-        **entry(held.key, held.crm_id, held.action, held.reason, held.fields, held.before),
-        "status": held.status,
-    }
+def _held_back(made: Plan, *statuses: str) -> Iterator[dict[str, Any]]:
+    for held in made.held_back(*statuses):
+        yield {**entry(held, action=held.status, reason=held.reason), "status": held.status}
 
 
 def _booked_held(held: Held, at: datetime) -> Booked:

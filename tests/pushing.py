@@ -23,7 +23,7 @@ _ENVIRON = {"SOURCES__RELM__API_KEY": "sk_test_1", "SOURCES__RELM__BASE_URL": "h
 
 
 class Desk:
-    """One project of Relm contacts whose warehouse is written by hand; `fields` is the sync's mapping in TOML."""
+    """One project of Relm contacts, its warehouse written by hand; `fields` is the sync's mapping in TOML."""
 
     def __init__(
         self, root: Path, *, fields: str = FIELDS, sync: str = "", environ: Mapping[str, str] = _ENVIRON
@@ -61,8 +61,9 @@ class Desk:
         with self.warehouse.lock("test"), self.warehouse.generation() as con:
             con.execute("create schema if not exists relm")
             con.execute(
-                "create or replace table relm.contacts (id varchar, email varchar, first_name varchar, last_name varchar,"
-                " phone varchar, company_id varchar, metadata json, _extra json, _row_hash varchar,"
+                "create or replace table relm.contacts"
+                " (id varchar, email varchar, first_name varchar, last_name varchar, phone varchar,"
+                " company_id varchar, metadata json, _extra json, _row_hash varchar,"
                 " _synced_at timestamptz, _deleted_at timestamptz)"
             )
             for record in records:
@@ -151,11 +152,14 @@ class Shop:
         """Declare the sync and the connection's options anew."""
         (self.root / ".dlt").mkdir(exist_ok=True)
         (self.root / ".dlt" / "config.toml").write_text(
-            f'[sources.{self.crm}]\n{options}\n[syncs.leads]\nconnection = "{self.crm}"\nobject = "contacts"\n'
+            f"[sources.{self.crm}]\n{options}\n"
+            f'[syncs.leads]\nconnection = "{self.crm}"\nobject = "contacts"\n'
             f'model = "marts.leads"\nkey = "email"\n{sync}\n[syncs.leads.fields]\n{fields}',
             encoding="utf-8",
         )
-        wanted = {name: value for name, value in self.box.settings().items() if f"__{self.crm.upper()}__" in name}
+        wanted = {
+            name: value for name, value in self.box.settings().items() if f"__{self.crm.upper()}__" in name
+        }
         self.environ = wanted
         self.project = load_project(self.root, environ=wanted)
 
@@ -215,7 +219,8 @@ class Shop:
     def calls(self, method: str, path: str) -> int:
         """Count the requests of a kind that the CRM has seen."""
         return sum(
-            each.crm == self.crm and each.method == method and each.path.endswith(path) for each in self.box.requests
+            each.crm == self.crm and each.method == method and each.path.endswith(path)
+            for each in self.box.requests
         )
 
     def by_hand(self, email: str, /, **fields: Any) -> None:

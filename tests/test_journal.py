@@ -27,7 +27,9 @@ def row(seq: int, **fields: object) -> Row:
 
 
 def batch(name: str, *rows: Row, body: bytes = b'{"contacts":[]}') -> Batch:
-    return Batch(name, "batch", rows, Call("POST", "/v1/contacts/batch", body, {"Idempotency-Key": "k"}), "k", AT)
+    return Batch(
+        name, "batch", rows, Call("POST", "/v1/contacts/batch", body, {"Idempotency-Key": "k"}), "k", AT
+    )
 
 
 def told(path: Path) -> Story:
@@ -145,7 +147,14 @@ def test_left_over_journals_are_found_and_removed(journal: Journal) -> None:
 # -- folding -------------------------------------------------------------------------------------
 
 
-def booked(key: str, sent: dict[str, object], *, action: str = "update", status: str = "updated", crm_id: str | None = "con_1") -> Booked:
+def booked(
+    key: str,
+    sent: dict[str, object],
+    *,
+    action: str = "update",
+    status: str = "updated",
+    crm_id: str | None = "con_1",
+) -> Booked:
     return Booked(key, crm_id, action, status, sent, {}, None, "b1", AT.isoformat())
 
 
@@ -202,6 +211,16 @@ def test_a_record_created_anew_starts_with_a_clean_ledger(warehouse: Warehouse) 
 
 def test_an_adopted_value_is_sent_and_echo_at_once(warehouse: Warehouse) -> None:
     fold(warehouse, booked("a@x.co", {"first_name": "A"}))
-    both = Booked("a@x.co", "con_1", "update", "adopt", {"first_name": "Z"}, {"first_name": "Z"}, None, None, AT.isoformat())
+    both = Booked(
+        "a@x.co",
+        "con_1",
+        "update",
+        "adopt",
+        {"first_name": "Z"},
+        {"first_name": "Z"},
+        None,
+        None,
+        AT.isoformat(),
+    )
     fold(warehouse, adopted=(both,))
     assert ledger(warehouse) == [("a@x.co", "con_1", {"first_name": "Z"}, {"first_name": "Z"})]

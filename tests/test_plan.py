@@ -16,7 +16,13 @@ from sources.core.bodies import is_echo
 from sources.core.errors import ConfigError, GuardError
 from tests.pushing import EVENING, FIELDS, MORNING, NOON, Desk, changes, reasons
 
-ANN = {"id": "con_1", "email": "Ann@Example.com", "first_name": "Ann", "last_name": "Ash", "metadata": {"score": 61.0}}
+ANN = {
+    "id": "con_1",
+    "email": "Ann@Example.com",
+    "first_name": "Ann",
+    "last_name": "Ash",
+    "metadata": {"score": 61.0},
+}
 
 
 @pytest.fixture
@@ -66,7 +72,9 @@ def test_missing_values_leave_the_crm_alone_unless_the_field_says_clear(desk: De
     ("policy", "current", "is_written"),
     [("always", "Old", True), ("if_empty", "Old", False), ("if_empty", "", True), ("on_create", "", False)],
 )
-def test_write_policies_hold_for_fields_never_sent(desk: Desk, policy: str, current: str, is_written: bool) -> None:
+def test_write_policies_hold_for_fields_never_sent(
+    desk: Desk, policy: str, current: str, is_written: bool
+) -> None:
     desk.declare(f'first_name = {{ column = "first_name", write = "{policy}" }}')
     desk.mirror({**ANN, "first_name": current})
     desk.model(("ann@example.com", "New", None, None), ("new@example.com", "Neu", None, None))
@@ -114,7 +122,9 @@ def test_a_custom_field_may_have_any_name(desk: Desk) -> None:
 # -- who is who ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", [None, "", "  ", "ann", "ann@", "@b.co", "a b@c.co", "a@b", "a@b..co", "a@b.co, c@d.co"])
+@pytest.mark.parametrize(
+    "address", [None, "", "  ", "ann", "ann@", "@b.co", "a b@c.co", "a@b", "a@b..co", "a@b.co, c@d.co"]
+)
 def test_a_missing_or_malformed_address_is_held_back(desk: Desk, address: str | None) -> None:
     desk.mirror(ANN)
     desk.model((address, "X", None, None))
@@ -123,7 +133,9 @@ def test_a_missing_or_malformed_address_is_held_back(desk: Desk, address: str | 
     assert result.counts["rejected"] == 1
 
 
-@pytest.mark.parametrize("address", ["a@b.co", "o'brien+tag@ex-ample.co.uk", "jörg@bücher.example", "a_b.c@d_e.f.io"])
+@pytest.mark.parametrize(
+    "address", ["a@b.co", "o'brien+tag@ex-ample.co.uk", "jörg@bücher.example", "a_b.c@d_e.f.io"]
+)
 def test_real_addresses_are_taken(desk: Desk, address: str) -> None:
     desk.mirror(ANN)
     desk.model((address, "X", None, None))
@@ -132,7 +144,12 @@ def test_real_addresses_are_taken(desk: Desk, address: str) -> None:
 
 def test_equal_twins_count_once_and_unequal_ones_are_both_held_back(desk: Desk) -> None:
     desk.mirror(ANN)
-    desk.model(("a@b.co", "A", None, 1), ("A@b.co ", "A", "", 1.0), ("c@d.co", "C", None, 1), ("C@d.co", "C", None, 2))
+    desk.model(
+        ("a@b.co", "A", None, 1),
+        ("A@b.co ", "A", "", 1.0),
+        ("c@d.co", "C", None, 1),
+        ("C@d.co", "C", None, 2),
+    )
     result = desk.plan()
     assert result.counts["create"] == 1
     assert reasons(result) == [("c@d.co", "rejected", "duplicate_key")] * 2
@@ -177,8 +194,9 @@ TABLE = [  # model, CRM, sent, echo -> what becomes of the field
 ]
 
 
-@pytest.mark.parametrize(("model", "crm", "sent", "echo", "action"), TABLE)
-def test_the_three_way_table(desk: Desk, model: str, crm: str, sent: str, echo: str, action: str | None) -> None:
+@pytest.mark.parametrize("case", TABLE, ids=str)
+def test_the_three_way_table(desk: Desk, case: tuple[str, str, str, str, str | None]) -> None:
+    model, crm, sent, echo, action = case
     desk.mirror({**ANN, "first_name": crm})
     desk.remember("ann@example.com", {"first_name": sent}, {"first_name": echo}, crm_id="con_1")
     desk.model(("ann@example.com", model, None, None))
@@ -190,7 +208,14 @@ def test_a_conflict_lists_both_values_and_leaves_the_other_fields_to_be_written(
     desk.remember("ann@example.com", {"first_name": "Ann"}, {"first_name": "Ann"}, crm_id="con_1")
     desk.model(("ann@example.com", "Anna", "Oak", 61))
     result = desk.plan()
-    assert result.counts == {"create": 0, "update": 1, "unchanged": 0, "rejected": 0, "skipped": 0, "conflict": 1}
+    assert result.counts == {
+        "create": 0,
+        "update": 1,
+        "unchanged": 0,
+        "rejected": 0,
+        "skipped": 0,
+        "conflict": 1,
+    }
     listed = {row["action"]: row["fields"] for row in result.rows}
     assert listed["conflict"] == {"first_name": {"old": "Hand", "new": "Anna"}}
     assert listed["update"] == {"last_name": {"old": "Ash", "new": "Oak"}}
@@ -226,7 +251,9 @@ def test_what_was_sent_is_at_rest_until_the_crm_has_been_looked_at(desk: Desk) -
 
 def test_a_body_is_completed_with_what_was_sent_since_the_last_look(desk: Desk) -> None:
     desk.mirror(ANN)
-    desk.remember("ann@example.com", {"first_name": "Anna", "metadata.tier": "gold"}, crm_id="con_1", pushed_at=EVENING)
+    desk.remember(
+        "ann@example.com", {"first_name": "Anna", "metadata.tier": "gold"}, crm_id="con_1", pushed_at=EVENING
+    )
     desk.model(("ann@example.com", "Anna", "Oak", None))
     with desk.warehouse.reading() as con:
         (row,) = make_plan(con, desk.project, "leads").outbox()
@@ -244,7 +271,9 @@ def test_after_a_look_an_echo_is_told_from_an_edit(desk: Desk, shown: str, actio
 
 def test_a_record_we_created_counts_as_there_before_the_next_pull(desk: Desk) -> None:
     desk.mirror(ANN)
-    desk.remember("new@example.com", {"email": "new@example.com", "first_name": "N"}, crm_id="con_9", pushed_at=EVENING)
+    desk.remember(
+        "new@example.com", {"email": "new@example.com", "first_name": "N"}, crm_id="con_9", pushed_at=EVENING
+    )
     desk.model(("new@example.com", "N", None, None))
     assert desk.plan().counts["unchanged"] == 1
     desk.model(("new@example.com", "M", None, None))
@@ -261,7 +290,9 @@ def test_a_record_we_created_without_an_id_waits_for_the_next_pull(desk: Desk) -
 
 def test_a_record_we_created_that_a_look_does_not_show_is_created_again(desk: Desk) -> None:
     desk.mirror(ANN, looked_at=EVENING)
-    desk.remember("new@example.com", {"email": "new@example.com", "first_name": "N"}, crm_id="con_9", pushed_at=NOON)
+    desk.remember(
+        "new@example.com", {"email": "new@example.com", "first_name": "N"}, crm_id="con_9", pushed_at=NOON
+    )
     desk.model(("new@example.com", "N", None, None))
     assert desk.plan().counts["create"] == 1
 
@@ -288,9 +319,7 @@ def test_a_target_that_was_never_pulled_to_its_end_trips_the_guard(desk: Desk) -
         desk.plan()
 
 
-@pytest.mark.parametrize(
-    ("most", "trips"), [("0.5", False), ("0.4", True), ("1.0", False), ("2", False)]
-)
+@pytest.mark.parametrize(("most", "trips"), [("0.5", False), ("0.4", True), ("1.0", False), ("2", False)])
 def test_max_changes_is_a_share_up_to_one_and_a_number_above(desk: Desk, most: str, trips: bool) -> None:
     desk.declare(FIELDS, f"max_changes = {most}")
     desk.mirror(ANN, {"id": "con_2", "email": "b@b.co"})
@@ -360,7 +389,9 @@ def test_the_seal_changes_with_the_rows_and_with_the_state(desk: Desk) -> None:
 
 _TEXTS = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(["61", "61.0", "61.4", "61.45", "007", "1e3", "-0", " Ann ", "ann", "2026-03-01", "true", "x" * 50]),
+    st.sampled_from(
+        ["61", "61.0", "61.4", "61.45", "007", "1e3", "-0", " Ann ", "ann", "2026-03-01", "true", "x" * 50]
+    ),
     st.sampled_from(["2026-03-01T10:00:00.5Z", "2026-03-01T10:00:00Z", "x" * 45, "nan", "a  b", "a b"]),
 )
 

@@ -21,7 +21,11 @@ from sources.sandbox.faults import (
 from sources.sandbox.relm_rules import RelmSwitches
 from tests.pushing import Shop
 
-FIELDS = 'first_name = "first"\nlast_name = { column = "last", write = "if_empty" }\n"metadata.lead_score" = "score"\n'
+FIELDS = """
+first_name = "first"
+last_name = { column = "last", write = "if_empty" }
+"metadata.lead_score" = "score"
+"""
 BATCH = r"/contacts/batch$|/contacts/batch\?"
 Open = Callable[..., Shop]
 
@@ -58,10 +62,16 @@ def applied(shop: Shop) -> dict[str, int]:
 def test_twelve_hundred_leads_go_in_three_batches_and_the_crm_holds_exactly_the_plan(shop: Open) -> None:
     relm = shop()
     relm.leads(1_200)
-    planned = {row["key"]: {name: each["new"] for name, each in row["fields"].items()} for row in relm.plan().rows}
+    planned = {
+        row["key"]: {name: each["new"] for name, each in row["fields"].items()} for row in relm.plan().rows
+    }
     result = relm.push()
     assert (result.exit_code, result.counts["created"], relm.calls("POST", "/batch")) == (0, 1_200, 3)
-    held = {each["email"]: each for each in relm.box.tenant("relm").records("contacts") if each["email"] in planned}
+    held = {
+        each["email"]: each
+        for each in relm.box.tenant("relm").records("contacts")
+        if each["email"] in planned
+    }
     assert {
         key: {
             "email": each["email"],
@@ -84,7 +94,9 @@ def test_a_second_push_sends_nothing_and_writes_nothing(shop: Open) -> None:
     assert [run.command for run in relm.warehouse.pending_runs()] == ["push leads"]
 
 
-@pytest.mark.parametrize("echo", [Echo(), Echo(trims=True, lower=("first_name",), upper=("last_name",), digits=0)])
+@pytest.mark.parametrize(
+    "echo", [Echo(), Echo(trims=True, lower=("first_name",), upper=("last_name",), digits=0)]
+)
 def test_push_pull_plan_is_empty_whatever_the_crm_makes_of_the_values(shop: Open, echo: Echo) -> None:
     relm = shop(echo=echo)
     relm.model([("A@new.example", " Ann ", "Ash", 6.46), ("b@new.example", "BOB", "d'Oak", 7)])
@@ -131,16 +143,42 @@ def test_custom_values_of_others_stay_when_ours_is_written(shop: Open) -> None:
 def test_the_log_tells_what_was_sent_and_what_it_replaced(shop: Open) -> None:
     relm = shop()
     before = relm.box.tenant("relm").records("contacts")[3]
-    relm.model([(before["email"], "Renamed", None, None), ("new@new.example", "New", "N", 1), ("bad", None, None, None)])
+    relm.model(
+        [
+            (before["email"], "Renamed", None, None),
+            ("new@new.example", "New", "N", 1),
+            ("bad", None, None, None),
+        ]
+    )
     result = relm.push()
     rows = relm.read(
-        "select key, crm_id, action, status, sent ->> 'first_name', replaced ->> 'first_name', error, batch_id,"
-        f" run_id = '{result.run_id}' from roundtrip.push_log order by status, key"
+        "select key, crm_id, action, status, sent ->> 'first_name', replaced ->> 'first_name', error,"
+        f" batch_id, run_id = '{result.run_id}' from roundtrip.push_log order by status, key"
     )
     assert rows == [
-        ("new@new.example", relm.contact("new@new.example")["id"], "create", "created", "New", None, None, "b1", True),
+        (
+            "new@new.example",
+            relm.contact("new@new.example")["id"],
+            "create",
+            "created",
+            "New",
+            None,
+            None,
+            "b1",
+            True,
+        ),
         ("bad", None, None, "rejected", None, None, "invalid_key", None, True),
-        (before["email"].strip().lower(), before["id"], "update", "updated", "Renamed", before["first_name"], None, "b1", True),
+        (
+            before["email"].strip().lower(),
+            before["id"],
+            "update",
+            "updated",
+            "Renamed",
+            before["first_name"],
+            None,
+            "b1",
+            True,
+        ),
     ]
     assert result.exit_code == 1
 
@@ -247,7 +285,9 @@ def test_an_answer_that_tells_nothing_of_a_record_that_is_not_shown_is_unknown(s
     assert [row["reason"] for row in relm.plan().rows] == ["unknown_outcome"] * 3
 
 
-@pytest.mark.parametrize("fault", [ApplyThenDrop(), ApplyThenStatus(500), Garbage(), Html(), TooMany(1), Status(503)])
+@pytest.mark.parametrize(
+    "fault", [ApplyThenDrop(), ApplyThenStatus(500), Garbage(), Html(), TooMany(1), Status(503)]
+)
 def test_a_fault_on_the_way_neither_loses_nor_doubles_a_row(shop: Open, fault: Any) -> None:
     relm = shop()
     relm.leads(1_200)
@@ -300,7 +340,9 @@ def test_a_custom_field_that_became_required_is_told_before_anything_is_sent(sho
     relm.leads(3)
     result = relm.push()
     assert (result.counts["rejected"], relm.calls("POST", "/batch")) == (3, 0)
-    assert {row["reason"] for row in result.rows} == {"missing_required: metadata.region (required by the workspace)"}
+    assert {row["reason"] for row in result.rows} == {
+        "missing_required: metadata.region (required by the workspace)"
+    }
 
 
 def test_a_key_revoked_half_way_ends_with_3_and_what_was_done_is_booked(shop: Open) -> None:

@@ -15,8 +15,8 @@ from itertools import count
 from typing import Protocol
 
 from sources.core.bodies import is_echo, value_at
-from sources.core.client import Answer, Client
-from sources.core.connector import Call, Connection, Lane, Outcome, Row, Sight, Verdict, Write
+from sources.core.client import Answer
+from sources.core.connector import Call, Lane, Outcome, Row, Sight, Verdict, Write
 from sources.core.errors import (
     AuthError,
     ConfigError,
@@ -29,6 +29,7 @@ from sources.core.errors import (
     UncertainError,
 )
 from sources.core.pacing import SYSTEM_CLOCK, Clock
+from sources.core.sessions import Session
 
 _LOOK_BACK = timedelta(minutes=2)  # clocks differ, and time stamps are cut to whole seconds
 
@@ -63,7 +64,7 @@ class Delivery:
 
 
 class Courier:
-    """Send rows of one write to one connection and log every step.
+    """Send rows of one write through one session and log every step.
 
     `run_id` and `prefix` make batch ids and idempotency keys unique. `stop` ends the delivery after the
     requests in flight.
@@ -71,8 +72,7 @@ class Courier:
 
     def __init__(
         self,
-        client: Client,
-        connection: Connection,
+        session: Session,
         write: Write,
         log: Log,
         *,
@@ -81,8 +81,8 @@ class Courier:
         stop: threading.Event | None = None,
         prefix: str = "b",
     ) -> None:
-        self.client = client
-        self.connection = connection
+        self.client = session.client
+        self.connection = session.connection
         self.write = write
         self.log = log
         self.run_id = run_id
@@ -99,19 +99,14 @@ class Courier:
 
         Raises what stops the whole delivery (key refused, quota, CRM out of reach), its rows logged.
         """
-        batch = self._batch(lane, rows)
+        batch = self.batch(lane, rows)
         self.log.intent(batch)
         try:
             answer = self.request(batch.call, lane)
-        except GoneError as error:
-            if lane.size > 1:
-                self._log(batch, [Outcome(row.seq, "absent") for row in rows])
-                raise
-            return self._log(batch, [Outcome(rows[0].seq, "rejected", reason=_reason(error))])
         except RefusedError as error:
-            return self._divide(lane, batch, error)
+            return self._refused(lane, batch, error)
         except (ConfigError, RateLimitError):
-            self._log(batch, [Outcome(row.seq, "absent") for row in rows])
+            self._log(batch, _all(rows, "absent"))
             raise
         except (UncertainError, TransientError, ProtocolError) as error:
             return self._recover(lane, batch, error)
@@ -121,7 +116,8 @@ class Courier:
         """Find out what became of a batch that a killed run left open.
 
         Repeats it, to the byte and under the same key, while the CRM remembers the key; looks otherwise.
-        Rows that took no effect go the lane's other way, or are left to the next plan.
+        Rows that took no effect go the lane's other way, or are left to the next plan. Raises what keeps
+        the CRM from being asked, with nothing logged.
         """
         lane = self.write.lanes[batch.lane]
         if not lane.key_header or self.now() - batch.sent_at > timedelta(seconds=lane.repeat_s):
@@ -130,7 +126,7 @@ class Courier:
         try:
             answer = self.request(batch.call, lane)
         except RefusedError:
-            return self._log(batch, [Outcome(row.seq, "absent") for row in batch.rows])
+            return self._log(batch, _all(batch.rows, "absent"))
         return self._settle(lane, batch, answer)
 
     def request(self, call: Call, lane: Lane) -> Answer:
@@ -144,7 +140,8 @@ class Courier:
             resource=self.write.object,
         )
 
-    def _batch(self, lane: Lane, rows: Sequence[Row]) -> Batch:
+    def batch(self, lane: Lane, rows: Sequence[Row]) -> Batch:
+        """Make the request that carries rows, its key bound to its body."""
         with self._lock:
             batch_id = f"{self.prefix}{next(self._numbers)}"
         call = lane.encode(rows, self.connection)
@@ -158,25 +155,26 @@ class Courier:
         outcomes = self._decode(lane, batch, answer)
         open_rows = [row for row, each in zip(batch.rows, outcomes, strict=True) if each.verdict == "unknown"]
         if open_rows:
-            looked = {each.seq: each for each in self.look(lane, open_rows, batch.sent_at)}
+            looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows)}
             outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]
         self._log(batch, outcomes)
         return self._go_on(lane, batch.rows, outcomes)
 
     def _decode(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
         """Read an answer; one that cannot be read is asked for once more where that has no second effect."""
-        for attempt in (answer, None):
-            try:
-                return lane.decode(batch.rows, attempt or self.request(batch.call, lane))
-            except (ProtocolError, UncertainError, TransientError, RefusedError):
-                if lane.repeat_s == 0:
-                    break
-        return [Outcome(row.seq, "unknown", reason="the answer could not be read") for row in batch.rows]
+        try:
+            return lane.decode(batch.rows, answer)
+        except ProtocolError:
+            if lane.repeat_s == 0:
+                return _all(batch.rows, "unknown", "the answer could not be read")
+        try:
+            return lane.decode(batch.rows, self.request(batch.call, lane))
+        except ConnectorError:
+            return _all(batch.rows, "unknown", "the answer could not be read")
 
     def _recover(self, lane: Lane, batch: Batch, error: ConnectorError) -> list[Outcome]:
         """Find out what became of a batch whose answer was lost; stop where rows stay open or undone."""
-        outcomes = self.look(lane, batch.rows, batch.sent_at)
-        self._log(batch, outcomes)
+        outcomes = self._log(batch, self._look_safely(lane, batch, batch.rows))
         verdicts = {outcome.verdict for outcome in outcomes}
         if "unknown" in verdicts or ("absent" in verdicts and lane.fallback is None):
             raise error
@@ -188,36 +186,44 @@ class Courier:
             return outcomes
         other = self.write.lanes[lane.fallback]
         done = [outcome for outcome in outcomes if outcome.verdict != "absent"]
-        for part in _parts(absent, other.size):
-            done += self.send(other, part)
+        for start in range(0, len(absent), other.size):
+            done += self.send(other, absent[start : start + other.size])
         return done
 
-    def _divide(self, lane: Lane, batch: Batch, error: RefusedError) -> list[Outcome]:
+    def _refused(self, lane: Lane, batch: Batch, error: RefusedError) -> list[Outcome]:
         """Part the bad rows of a refused batch from the good ones, by name or by halving."""
         rows = batch.rows
         if len(rows) == 1:
-            return self._log(batch, [Outcome(rows[0].seq, "rejected", reason=_reason(error))])
-        named = lane.blame(rows, error.answer.body) if error.answer else {}
-        if 0 < len(named) < len(rows):
-            bad = [Outcome(rows[index].seq, "rejected", reason=reason) for index, reason in named.items()]
-            good = [row for index, row in enumerate(rows) if index not in named]
-            self._log(batch, [*bad, *(Outcome(row.seq, "absent") for row in good)])
+            return self._log(batch, _all(rows, "rejected", error.what))
+        named = {} if error.answer is None else lane.blame(rows, error.answer.body)
+        bad = [Outcome(rows[index].seq, "rejected", reason=reason) for index, reason in named.items()]
+        good = [row for index, row in enumerate(rows) if index not in named]
+        if not good:
+            return self._log(batch, bad)
+        self._log(batch, [*bad, *_all(good, "absent")])
+        if isinstance(error, GoneError):  # the endpoint itself is not there
+            raise error
+        if bad:
             return bad + self.send(lane, good)
-        self._log(batch, [Outcome(row.seq, "absent") for row in rows])
         middle = len(rows) // 2
         return self.send(lane, rows[:middle]) + self.send(lane, rows[middle:])
 
     def look(self, lane: Lane, rows: Sequence[Row], since: datetime) -> list[Outcome]:
         """Look at what the CRM shows for rows whose outcome is not known; `unknown` where it cannot tell."""
         if lane.look is None:
-            return [Outcome(row.seq, "unknown", reason="the answer was lost") for row in rows]
+            return _all(rows, "unknown", "the answer was lost")
+        sights = lane.look(self.client, self.connection, rows, self.crm_time(since) - _LOOK_BACK)
+        return [judge(self.write, row, sight) for row, sight in zip(rows, sights, strict=True)]
+
+    def _look_safely(self, lane: Lane, batch: Batch, rows: Sequence[Row]) -> list[Outcome]:
+        """Look, and leave the rows open when even that goes wrong; a refused key stops, with them logged."""
         try:
-            sights = lane.look(self.client, self.connection, rows, self.crm_time(since) - _LOOK_BACK)
+            return self.look(lane, rows, batch.sent_at)
         except AuthError:
+            self._log(batch, _all(batch.rows, "unknown", "the answer was lost"))
             raise
         except ConnectorError:
-            return [Outcome(row.seq, "unknown", reason="the answer was lost") for row in rows]
-        return [judge(self.write, row, sight) for row, sight in zip(rows, sights, strict=True)]
+            return _all(rows, "unknown", "the answer was lost and the CRM could not be asked")
 
     def crm_time(self, moment: datetime) -> datetime:
         """Turn a time of this machine's clock into one of the CRM's."""
@@ -300,7 +306,10 @@ class _Flight:
         if self.delivery.error or self.delivery.is_interrupted:
             return
         for name, rows in self._nameless.items():
-            outcomes = self.courier.look(self.courier.write.lanes[name], rows, self.started_at)
+            try:
+                outcomes = self.courier.look(self.courier.write.lanes[name], rows, self.started_at)
+            except ConnectorError:
+                return  # the next pull tells the ids
             found = [replace(each, verdict="created", reason=None) for each in outcomes if each.crm_id]
             self.courier.log.outcome("ids", found)
 
@@ -343,16 +352,11 @@ def _is_readable(write: Write, name: str) -> bool:
 
 
 def _doubted(lane: Lane, outcome: Outcome) -> Outcome:
-    """Leave a row open that the CRM took and does not show, where no other lane would tell why: lists may lag."""
+    """Leave a row open that the CRM took and does not show, where no other lane tells why: lists may lag."""
     if outcome.verdict != "absent" or lane.fallback is not None:
         return outcome
     return replace(outcome, verdict="unknown", reason="the CRM took the request and does not show the record")
 
 
-def _parts(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _reason(error: ConnectorError) -> str:
-    return error.what
+def _all(rows: Sequence[Row], verdict: Verdict, reason: str | None = None) -> list[Outcome]:
+    return [Outcome(row.seq, verdict, reason=reason) for row in rows]

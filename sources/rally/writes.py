@@ -4,7 +4,7 @@ Three things the vendor leaves open shape this module. Whether a bulk updates a 
 stated, so it carries only contacts known to be new. Its answer has counts but no rows, so anything but a
 clean count is looked up. Whether PUT replaces the record is not stated, so bodies are completed: with what
 was pulled, and for the eight fields that no answer shows with what we sent ourselves. A value that somebody
-typed into one of those eight is out of our sight; set `put_semantics = "merge"` once the tenant is known to merge.
+typed into one of those eight is out of our sight: set `put_semantics = "merge"` for a tenant known to merge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ FIELDS: dict[str, Writable] = {
 
 
 def _contact(row: Row, connection: Connection) -> dict[str, Any]:
-    """Make a contact's body; the stage always goes out when known, for leaving it out may reset it to `lead`."""
+    """Make a contact's body; a known stage always goes out, for leaving it out may reset it to `lead`."""
     base: dict[str, Any] = {"email": row.key}
     if row.action == "update" and connection.options.get("put_semantics") == "merge":
         kept = (

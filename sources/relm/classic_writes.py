@@ -52,7 +52,7 @@ _NAMED_ROW = re.compile(r"(?:contacts\[|\bindex |\brow )(\d+)")
 
 
 def _contact(row: Row, connection: Connection) -> dict[str, Any]:
-    """Make a contact's body; custom values always go out as the whole object, for its keys may be replaced."""
+    """Make a contact's body; custom values go out as the whole object, for it may be replaced."""
     if row.action == "update" and connection.options.get("batch_update") == "merge":
         base = {name: row.known[name] for name in ("email", "metadata") if row.known.get(name) is not None}
         if not any(name.startswith("metadata.") for name in row.fields):
