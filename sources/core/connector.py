@@ -5,7 +5,7 @@ Nothing here talks to a network, a file or a database.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -350,6 +350,18 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """Where a CRM keeps the definitions of an object's custom fields; keys come without the prefix.
+
+    `missing(client, connection, keys)` reads which of the keys have no definition. `create(client,
+    connection, kinds)` defines keys by the kind of their values, and leaves alone those that are defined.
+    """
+
+    missing: Callable[["Client", Connection, Iterable[str]], list[str]]
+    create: Callable[["Client", Connection, Mapping[str, Kind]], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """What can be written of one object, and how.
 
@@ -361,7 +373,8 @@ class Write:
     no natural key: a row is then identified by the model alone, and its record by the id once given for it.
     `defaults(connection)` fills required fields of new records where the model has no value.
     `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
-    tells for a row why it must not be sent, or None.
+    tells for a row why it must not be sent, or None. `registry` is there where custom fields must be defined
+    before they can be written.
     """
 
     object: str
@@ -378,6 +391,7 @@ class Write:
     modes: frozenset[str] = frozenset({"upsert", "update", "create"})
     defaults: Callable[[Connection], Mapping[str, Any]] = lambda connection: {}
     inspect: Callable[["Client", Connection], Callable[[Row], str | None]] | None = None
+    registry: Registry | None = None
 
 
 # -- open questions ------------------------------------------------------------------------------
