@@ -38,11 +38,15 @@ class MappedField:
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """A sync's fields with the SQL of its model and of the address that identifies a row."""
+    """A sync's fields with the SQL of its model and of the address that identifies a row.
+
+    `custom` is the mirror's further column from which custom fields are read, empty where none are mapped.
+    """
 
     query: str
     address: str
     fields: tuple[MappedField, ...]
+    custom: str
 
 
 def model_query(sync: Sync) -> str:
@@ -75,59 +79,73 @@ def read_mapping(
             hint="Run `roundtrip enrich` first, or name a table or view of the warehouse.",
         ) from error
     _require_column(sync, model, sync.key_column, "key")
-    fields = tuple(
-        _field(number, rule, sync, contract, model=model, mirror=mirror)
-        for number, rule in enumerate(sync.fields)
-    )
+    reader = _Reader(sync, contract, model, mirror)
+    fields = tuple(reader.field(number, rule) for number, rule in enumerate(sync.fields))
     address = as_text(_column(sync.key_column), model[sync.key_column.lower()])
-    return FieldMapping(query, address, fields)
+    return FieldMapping(query, address, fields, reader.custom_values())
 
 
-def _field(
-    number: int,
-    rule: FieldRule,
-    sync: Sync,
-    contract: Contract,
-    *,
-    model: Mapping[str, str],
-    mirror: Mapping[str, str],
-) -> MappedField:
-    _require_column(sync, model, rule.column, f"fields.{rule.field}")
-    write = contract.writes[sync.object]
-    _require_field(sync, contract, write, rule.field)
-    type_name = model[rule.column.lower()]
-    top, _, custom = rule.field.partition(".")
-    is_key = rule.field == write.key
-    kind: Kind = "text" if custom else write.fields[top].kind
-    form: Form = "key" if is_key else form_of_type(type_name) if custom else form_of(kind)
-    shown = mirror_text(top, custom, mirror)
-    readable = shown is not None and (bool(custom) or write.fields[top].readable)
-    return MappedField(
-        number=number,
-        name=rule.field,
-        kind=kind,
-        form=form,
-        policy=Policy(rule.write, clears=rule.nulls == "clear", model_wins=sync.conflicts == "model_wins"),
-        model=canonical(form, as_text(_column(rule.column), type_name)),
-        crm=canonical(form, shown) if readable and shown else "null::varchar",
-        pointer=pointer(rule.field),
-        readable=readable,
-        is_key=is_key,
-    )
+class _Reader:
+    """Turn the rules of one sync into fields; custom values are taken out of their object in one go."""
 
+    def __init__(
+        self, sync: Sync, contract: Contract, model: Mapping[str, str], mirror: Mapping[str, str]
+    ) -> None:
+        self.sync = sync
+        self.contract = contract
+        self.write = contract.writes[sync.object]
+        self.model = model
+        self.mirror = mirror
+        self._customs: list[str] = []
 
-def mirror_text(top: str, custom: str, mirror: Mapping[str, str]) -> str | None:
-    """Write the text of a field in the mirror; None where the mirror does not have it."""
-    column = snake_case(top)
-    if column not in mirror:
-        return (
-            f"json_extract_string(mirror._extra, {pointer(top)})"
-            if not custom and "_extra" in mirror
-            else None
+    def field(self, number: int, rule: FieldRule) -> MappedField:
+        """Check one rule and write its SQL."""
+        _require_column(self.sync, self.model, rule.column, f"fields.{rule.field}")
+        _require_field(self.sync, self.contract, self.write, rule.field)
+        type_name = self.model[rule.column.lower()]
+        top, _, custom = rule.field.partition(".")
+        kind: Kind = "text" if custom else self.write.fields[top].kind
+        form: Form = form_of_type(type_name) if custom else form_of(kind)
+        is_key = rule.field == self.write.key
+        form = "key" if is_key else form
+        shown = self._shown(top, custom)
+        return MappedField(
+            number=number,
+            name=rule.field,
+            kind=kind,
+            form=form,
+            policy=Policy(
+                rule.write, clears=rule.nulls == "clear", model_wins=self.sync.conflicts == "model_wins"
+            ),
+            model=canonical(form, as_text(_column(rule.column), type_name)),
+            crm="null::varchar" if shown is None else canonical(form, shown),
+            pointer=pointer(rule.field),
+            readable=shown is not None,
+            is_key=is_key,
         )
-    if custom:
-        return f"json_extract_string(mirror.{quoted(column)}, {pointer(custom)})"
-    return as_text(f"mirror.{quoted(column)}", mirror[column])
+
+    def custom_values(self) -> str:
+        """Write the mirror's column `plan_custom`: the mapped custom values of a record, as texts."""
+        if not self._customs:
+            return ""
+        column = quoted(snake_case(self.write.custom or ""))
+        return f", json_extract_string(mirror.{column}, [{', '.join(self._customs)}]) as plan_custom"
+
+    def _shown(self, top: str, custom: str) -> str | None:
+        if not custom:
+            return mirror_text(top, self.mirror) if self.write.fields[top].readable else None
+        if snake_case(top) not in self.mirror:
+            return None
+        self._customs.append(pointer(custom))
+        return f"mirror.plan_custom[{len(self._customs)}]"
+
+
+def mirror_text(field: str, mirror: Mapping[str, str]) -> str | None:
+    """Write the text of a top-level field in the mirror; None where the mirror cannot hold it."""
+    column = snake_case(field)
+    if column in mirror:
+        return as_text(f"mirror.{quoted(column)}", mirror[column])
+    return f"json_extract_string(mirror._extra, {pointer(field)})" if "_extra" in mirror else None
 
 
 def _column(name: str) -> str:
@@ -167,4 +185,4 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 def key_of_mirror(write: Write, mirror: Mapping[str, str]) -> str:
     """Write the key of the mirror's row named `mirror`."""
-    return email_key(mirror_text(write.key, "", mirror) or "null::varchar")
+    return email_key(mirror_text(write.key, mirror) or "null::varchar")

@@ -96,7 +96,11 @@ def _collapse_twins(mapping: FieldMapping) -> str:
 
 
 def _match(mapping: FieldMapping, target: Target) -> str:
-    """Find each row's record: by the id the CRM once gave, else by address; and what we know it holds."""
+    """Find each row's record: by the id the CRM once gave, else by address; and what we know it holds.
+
+    Rows that are plainly at rest are left out: the model says nothing else than the CRM shows.
+    """
+    differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
     values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
     key = key_of_mirror(target.write, target.mirror)
     return f"""
@@ -113,7 +117,7 @@ def _match(mapping: FieldMapping, target: Target) -> str:
         select key from ({latest_unknown()}) as latest, looked
         where connection = $connection and object = $object and pushed_at >= looked.at
     ),
-    mirror as (select mirror.*, {key} as plan_key from {target.table} as mirror),
+    mirror as (select mirror.*, {key} as plan_key{mapping.custom} from {target.table} as mirror),
     keyed as (
         select plan_key as key, count(*) as records, min(id) as id
         from mirror where _deleted_at is null group by plan_key
@@ -138,7 +142,8 @@ def _match(mapping: FieldMapping, target: Target) -> str:
         left join mirror as pinned on pinned.id = ledger.crm_id
         left join keyed on keyed.key = candidate.key
         left join unknown on unknown.key = candidate.key
-    )
+    ),
+    matched as (
     select
         found.* exclude (has_looked),
         coalesce(has_looked or mirror._synced_at > found.pushed_at, false) as is_looked,
@@ -157,12 +162,15 @@ def _match(mapping: FieldMapping, target: Target) -> str:
         {values}
     from found
     left join mirror on mirror.id = found.record_id
+    )
+    select * from matched
+    where state <> 'there' or {differs}
+        or (has_ledger and (echo_at is null or synced_at > echo_at))
     """
 
 
 def _judge(mapping: FieldMapping) -> str:
-    """Judge field by field the rows that are not plainly at rest; the others are unchanged."""
-    differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
+    """Judge field by field the rows that are not plainly at rest."""
     sent = "".join(f", {_sent(field)}" for field in mapping.fields)
     now = "".join(f", {_now(field)}" for field in mapping.fields)
     verdicts = "".join(
@@ -173,8 +181,6 @@ def _judge(mapping: FieldMapping) -> str:
     create or replace temp table plan_judged as
     with applying as (
         select *, {_APPLIES} as applies from plan_matched
-        where state <> 'there' or {differs}
-            or (has_ledger and (echo_at is null or synced_at > echo_at))
     ),
     remembered as (
         select * replace (
@@ -414,11 +420,11 @@ def _known(target: Target) -> str:
     """Write the mirror's record as JSON, as far as its fields can be written: what completes a body."""
     members = []
     for name, writable in target.write.fields.items():
-        text = mirror_text(name, "", target.mirror) if writable.readable else None
+        text = mirror_text(name, target.mirror) if writable.readable else None
         if text is not None:
             members.append((name, _json_of(writable.kind, text), f"{text} is not null"))
     custom = target.write.custom
-    text = mirror_text(custom, "", target.mirror) if custom else None
+    text = mirror_text(custom, target.mirror) if custom else None
     if custom and text is not None:
         members.append((custom, text, f"json_valid({text})"))
     return json_object(members)
