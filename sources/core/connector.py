@@ -316,12 +316,16 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One write request, ready to send: its bytes never change between attempts."""
+    """One write request, ready to send: its bytes never change between attempts.
+
+    `params` stand in the query; they are the same for every request of a lane.
+    """
 
     method: str
     path: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    params: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +336,7 @@ class Lane:
     `key_header` names the header that carries an idempotency key, empty where the API has none.
     `encode(rows, connection)` and `decode(rows, answer)` are pure; `decode` gives one outcome per row in
     order, `unknown` for a row of which the answer says nothing. `blame(rows, body)` reads from a refusal of
-    the whole batch which rows are at fault: position -> reason, empty where it names none.
+    the whole request which rows are at fault: position -> reason, empty where it names none.
     `look(client, connection, rows, since)` reads what the CRM shows now, one sight per row in order, None
     where it cannot tell; `since` is the CRM's time before which nothing of these rows was sent.
     `fallback` names the lane for rows that this one left without effect and without a reason.

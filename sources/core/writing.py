@@ -134,6 +134,7 @@ class Courier:
         return self.client.send(
             call.method,
             call.path,
+            params=call.params,
             body=call.body,
             headers=call.headers,
             repeatable=lane.repeat_s > 0,
@@ -193,9 +194,9 @@ class Courier:
     def _refused(self, lane: Lane, batch: Batch, error: RefusedError) -> list[Outcome]:
         """Part the bad rows of a refused batch from the good ones, by name or by halving."""
         rows = batch.rows
-        if len(rows) == 1:
-            return self._log(batch, _all(rows, "rejected", error.what))
         named = {} if error.answer is None else lane.blame(rows, error.answer.body)
+        if len(rows) == 1:
+            return self._log(batch, _all(rows, "rejected", named.get(0) or error.what))
         bad = [Outcome(rows[index].seq, "rejected", reason=reason) for index, reason in named.items()]
         good = [row for index, row in enumerate(rows) if index not in named]
         if not good:
