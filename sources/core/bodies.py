@@ -89,7 +89,7 @@ def _decimals(number: Decimal) -> int:
 
 
 def _is_same_time(sent: str, shown: str) -> bool:
-    ours, theirs = _moment(sent), _moment(shown)
+    ours, theirs = moment_of(sent), moment_of(shown)
     if ours is None or theirs is None:
         return False
     return theirs in (
@@ -99,8 +99,9 @@ def _is_same_time(sent: str, shown: str) -> bool:
     )
 
 
-def _moment(text: str) -> datetime | None:
-    if len(text) < 10:
+def moment_of(text: Any) -> datetime | None:
+    """Read a time as ISO 8601, in UTC where it names no zone; None where it is none."""
+    if not isinstance(text, str) or len(text) < 10:
         return None
     try:
         moment = datetime.fromisoformat(text)

@@ -15,7 +15,7 @@ from sources.core.connector import (
     View,
     columns,
 )
-from sources.relm import classic_writes, probes
+from sources.relm import classic_records, classic_writes, probes
 
 OPTIONS: tuple[Option, ...] = (*classic_writes.OPTIONS, *STAGE_OPTIONS)
 
@@ -202,10 +202,20 @@ VIEWS = {
     ),
 }
 
+WRITES = {
+    each.object: each
+    for each in (
+        classic_writes.CONTACTS,
+        classic_records.COMPANIES,
+        classic_records.DEALS,
+        classic_records.ACTIVITIES,
+    )
+}
+
 CONTRACT = Contract(
     "classic",
     resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES, ASSOCIATIONS, FIELDS),
     views=VIEWS,
-    writes=classic_writes.WRITES,
+    writes=WRITES,
     probes=probes.CLASSIC,
 )

@@ -6,12 +6,12 @@ answer leaves open are looked up by e-mail, and bodies are completed from what t
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from sources.core.bodies import decode_json, encode_json, value_at, with_fields
+from sources.core.bodies import decode_json, encode_json, with_fields
 from sources.core.client import Answer, Client
 from sources.core.connector import (
     Call,
@@ -25,7 +25,9 @@ from sources.core.connector import (
     Writable,
     Write,
 )
-from sources.core.errors import GoneError, ProtocolError
+from sources.core.errors import ProtocolError
+from sources.relm import classic_fields
+from sources.relm.classic_lists import read_by_id, walk
 
 OPTIONS = (
     Option(
@@ -208,7 +210,7 @@ def _find(client: Client, separator: str, rows: Sequence[Row]) -> dict[str, Sigh
     spellings = {text: None for row in rows for text in (_address(row), _address(row).strip(), row.key)}
     params = {"filter[email][in]": separator.join(spellings), "limit": "200"}
     wanted, found = {row.key for row in rows}, {}
-    for record in _walk(client, "/v1/contacts", params):
+    for record in walk(client, "/v1/contacts", params, resource="contacts"):
         key = _email_key(record)
         if key not in wanted:
             return None
@@ -223,55 +225,7 @@ def _address(row: Row) -> str:
 def _look_by_id(
     client: Client, connection: Connection, rows: Sequence[Row], since: datetime
 ) -> list[Sight | None]:
-    sights: list[Sight | None] = []
-    for row in rows:
-        try:
-            body = client.get(_record_path(row), resource="contacts").json()
-        except GoneError:
-            sights.append(Sight())
-            continue
-        record = body.get("data", body) if isinstance(body, Mapping) else {}
-        sights.append(Sight(row.crm_id, record) if record.get("id") == row.crm_id else None)
-    return sights
-
-
-def _walk(client: Client, path: str, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    records: list[Mapping[str, Any]] = []
-    cursors: list[str] = []
-    while True:
-        query = {**params, "cursor": cursors[-1]} if cursors else params
-        body = client.get(path, query, resource="contacts").json()
-        records += _entries(body)
-        cursor = body.get("next_cursor") if isinstance(body, Mapping) else None
-        if not cursor or cursor in cursors:
-            return records
-        cursors.append(str(cursor))
-
-
-# -- what a workspace requires -------------------------------------------------------------------
-
-
-def _inspect(client: Client, connection: Connection) -> Callable[[Row], str | None]:
-    """Read the workspace's custom fields: one marked as required makes every write without it fail."""
-    fields = _walk(client, "/v1/schema/fields", {"object_type": "contact", "limit": "200"})
-    required = [
-        str(field["key"])
-        for field in fields
-        if field.get("required") is True
-        and field.get("object_type") in (None, "contact")
-        and field.get("key")
-    ]
-
-    def check(row: Row) -> str | None:
-        whole = with_fields(row.known, row.fields)
-        missing = [key for key in required if value_at(whole, f"metadata.{key}") in (None, "")]
-        if not missing:
-            return None
-        return (
-            f"missing_required: {', '.join(f'metadata.{key}' for key in missing)} (required by the workspace)"
-        )
-
-    return check
+    return [read_by_id(client, _record_path(row), row.crm_id, resource="contacts") for row in rows]
 
 
 def _lane(row: Row, connection: Connection) -> str:
@@ -298,7 +252,6 @@ CONTACTS = Write(
         "patch": Lane("patch", 1, _encode_patch, _decode_patch, repeat_s=float("inf"), look=_look_by_id),
     },
     lane=_lane,
-    inspect=_inspect,
+    inspect=classic_fields.inspect("contacts"),
+    registry=classic_fields.registry_of("contacts"),
 )
-
-WRITES = {"contacts": CONTACTS}
