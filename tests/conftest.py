@@ -1,19 +1,32 @@
 """Fixtures for tests of the whole: a sandbox, a project set up for it, the command line as a process."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sources.sandbox import Sandbox
 
+if TYPE_CHECKING:
+    from tests.warm import WarmRuns
+
 REPOSITORY = Path(__file__).parent.parent
 
 Roundtrip = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_unconfigure() -> None:
+    """Take back the collector callbacks that hypothesis leaves behind.
+
+    They keep modules alive past the interpreter's end, and DuckDB then reports leaks after pytest's summary.
+    """
+    gc.callbacks.clear()
 
 
 @pytest.fixture
@@ -45,6 +58,15 @@ def roundtrip(project_dir: Path) -> Roundtrip:
         return run_roundtrip(project_dir, *arguments, **environ)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_runs() -> "Iterator[WarmRuns]":
+    """Run the command line in processes that start at once and may be killed."""
+    from tests.warm import WarmRuns as Warm
+
+    with Warm() as runs:
+        yield runs
 
 
 def run_roundtrip(folder: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
