@@ -4,6 +4,7 @@ Called inside a generation, around the load: field changes are compared before t
 stage moves after it.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import duckdb
@@ -39,7 +40,8 @@ def note_changes(
     if not has_table(con, connection, resource.name):
         return
     table = f"{quoted(connection)}.{quoted(resource.name)}"
-    changed_at = f"coalesce(new.{quoted(stamp_column(resource))}, $now)" if resource.updated else "$now"
+    stamp = f"new.{quoted(stamp_column(resource))}" if resource.updated else "null"
+    changed_at = f"least(coalesce({stamp}, $now), $now)"
     pairs = _pairs(resource, _columns(con, connection, resource))
     names = {"run": run_id, "connection": connection, "resource": resource.name, "now": now}
     con.execute(
@@ -100,58 +102,66 @@ def mark_deleted(
     )
 
 
-def note_stage_moves(con: duckdb.DuckDBPyConnection, *, now: datetime) -> None:
+def note_stage_moves(con: duckdb.DuckDBPyConnection, clocks: Mapping[str, datetime]) -> None:
     """Close and open stays so that each live deal's open stay is in its present stage.
 
     An open deal's first stay begins when the deal was created; a deal was closed when the CRM says so; any
-    other move happened when the deal was last updated; where the CRM gives no stamp, when we saw it. A
-    deleted deal leaves its stage.
+    other move happened when the deal was last updated; where the CRM gives no stamp that fits, when we saw
+    it by the CRM's clock (`clocks`, by connection). A deleted deal leaves its stage.
     """
-    con.execute(
-        """
-        create or replace temp table moves as
-        select deal.connection, deal.id, deal.stage,
-            least(
-                coalesce(
-                    deal.closed_at,
-                    case when stay.id is null and deal.status = 'open' then deal.created_at end,
-                    deal.updated_at,
-                    $now
-                ),
-                $now
-            ) as at,
-            stay.id is not null as had_stay
-        from crm.deals as deal
-        left join roundtrip.deal_stays as stay
-            on stay.connection = deal.connection and stay.id = deal.id and stay.left_at is null
-        where deal.stage is not null and deal.stage is distinct from stay.stage
-        """,
-        {"now": now},
-    )
+    con.execute("create or replace temp table clocks (connection varchar, now timestamptz)")
+    con.executemany("insert into clocks values (?, ?)", [list(entry) for entry in clocks.items()])
+    con.execute(_MOVES)
     con.execute(
         """
         update roundtrip.deal_stays as stay
-        set left_at = greatest(coalesce(moves.at, $now), stay.entered_at)
+        set left_at = greatest(coalesce(moves.moved_at, clocks.now), stay.entered_at)
         from roundtrip.deal_stays as open
+        join clocks on clocks.connection = open.connection
         left join moves on moves.connection = open.connection and moves.id = open.id and moves.had_stay
         left join crm.deals as deal on deal.connection = open.connection and deal.id = open.id
         where stay.left_at is null and open.left_at is null
             and stay.connection = open.connection and stay.id = open.id
             and (moves.id is not null or deal.id is null)
-        """,
-        {"now": now},
+        """
     )
     con.execute(
         """
         insert into roundtrip.deal_stays
-        select moves.connection, moves.id, moves.stage, greatest(moves.at, ended.at), null
-        from moves
-        left join (
-            select connection, id, max(left_at) as at from roundtrip.deal_stays group by connection, id
-        ) as ended on ended.connection = moves.connection and ended.id = moves.id
+        select connection, id, stage, greatest(moved_at, since), null from moves where stage is not null
         """
     )
     con.execute("drop table moves")
+    con.execute("drop table clocks")
+
+
+# `since` is when the last stay began or ended. Where a view takes `closed_at` from the stays, it is that
+# moment: only a later one tells of this move.
+_MOVES = """
+create or replace temp table moves as
+with known as (
+    select connection, id, max(coalesce(left_at, entered_at)) as since
+    from roundtrip.deal_stays group by connection, id
+)
+select deal.connection, deal.id, deal.stage, known.since, stay.id is not null as had_stay,
+    least(
+        case
+            when deal.status <> 'open' and deal.closed_at > coalesce(known.since, '-infinity'::timestamptz)
+                then deal.closed_at
+            when known.since is null and deal.status = 'open'
+                then coalesce(deal.created_at, deal.updated_at, clocks.now)
+            when deal.updated_at >= coalesce(known.since, '-infinity'::timestamptz) then deal.updated_at
+            else clocks.now
+        end,
+        clocks.now
+    ) as moved_at
+from crm.deals as deal
+join clocks on clocks.connection = deal.connection
+left join known on known.connection = deal.connection and known.id = deal.id
+left join roundtrip.deal_stays as stay
+    on stay.connection = deal.connection and stay.id = deal.id and stay.left_at is null
+where deal.stage is distinct from stay.stage
+"""
 
 
 def _columns(con: duckdb.DuckDBPyConnection, connection: str, resource: Resource) -> set[str]:

@@ -284,7 +284,6 @@ class _PullRun:
         return _Findings(deltas.next_state(reading, part[-1], lookback=self.lookback), delta, gone)
 
     def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
-        now = datetime.now(UTC)
         sessions = {id(reading.session): reading.session for reading, _ in found}
         with self.warehouse.generation() as con:
             for session in sessions.values():
@@ -292,22 +291,19 @@ class _PullRun:
                     con,
                     session,
                     [each.delta for reading, each in found if reading.session is session and each.delta],
-                    now,
                 )
             for reading, each in found:
                 if each.gone:
-                    history.mark_deleted(con, reading, each.gone, run_id=self.run_id, now=now)
+                    history.mark_deleted(con, reading, each.gone, run_id=self.run_id, now=reading.now())
                 deltas.write_state(con, reading, each.state)
             write_views(con)
-            history.note_stage_moves(con, now=now)
+            history.note_stage_moves(con, {reading.connection: reading.now() for reading, _ in found})
             ledger.settle_echoes(con)
             record_run(con, self._record(last=last))
         for reading, each in found:
             reading.state = each.state
 
-    def _load(
-        self, con: duckdb.DuckDBPyConnection, session: Session, found: list[deltas.Delta], now: datetime
-    ) -> None:
+    def _load(self, con: duckdb.DuckDBPyConnection, session: Session, found: list[deltas.Delta]) -> None:
         name = session.connection.name
         con.execute(
             "insert or replace into roundtrip.connections values (?, ?, ?, ?)",
@@ -318,6 +314,7 @@ class _PullRun:
                 json.dumps(dict(session.connection.options)),
             ],
         )
+        now = session.client.server_time() or datetime.now(UTC)
         for delta in found:
             history.note_changes(con, name, delta, run_id=self.run_id, now=now)
         if found:

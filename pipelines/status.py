@@ -96,7 +96,7 @@ def _resource(
         "rows": live,
         "deleted": gone,
         "last_success": looked.isoformat() if looked else None,
-        "freshness_s": round((now - looked).total_seconds()) if looked else None,
+        "freshness_s": max(0, round((now - looked).total_seconds())) if looked else None,
         "watermark": watermark.isoformat() if watermark else None,
         "resumes": is_cut,
         "last_error": noted.errors.get(place, error),

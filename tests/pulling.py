@@ -1,10 +1,10 @@
 """A project against the sandbox, in this process, for the tests of pull, enrich and their kin."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import sources
 from pipelines.progress import SilentProgress
 from pipelines.pull import PullResult, pull
 from pipelines.settings import Project, load_project
@@ -14,9 +14,9 @@ from sources.sandbox import Sandbox
 
 def project_for(box: Sandbox, root: Path, *names: str, **settings: Any) -> Project:
     """Make a project whose connections are those of the sandbox (all, or the ones named)."""
-    environ: Mapping[str, str] = {
+    environ = {
         key: value
-        for key, value in box.settings().items()
+        for key, value in environ_of(box).items()
         if not names or key.split("__")[1].lower() in names
     }
     project = load_project(root, environ=environ)
@@ -30,6 +30,18 @@ def quick(project: Project) -> Project:
         for name, each in project.connections.items()
     }
     return replace(project, connections=connections)
+
+
+def environ_of(box: Sandbox) -> dict[str, str]:
+    """Give the settings of the sandbox's connections, without the pace kept towards APIs that state none."""
+    paced = [name for name, crm in box.crms.items() if _has_pace(crm)]
+    return box.settings() | {f"SOURCES__{name.upper()}__MAX_PER_MINUTE": "60000" for name in paced}
+
+
+def _has_pace(crm: str) -> bool:
+    return crm in sources.names() and any(
+        option.name == "max_per_minute" for option in sources.load(crm).options
+    )
 
 
 def pulled(project: Project, *targets: str, **options: Any) -> PullResult:
