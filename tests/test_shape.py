@@ -20,7 +20,8 @@ from tests.conftest import REPOSITORY, clean_environ
 CRMS = sorted(
     path.stem
     for path in (REPOSITORY / "sources").iterdir()
-    if path.name not in ("core", "sandbox", "__init__.py", "__pycache__") and not path.name.startswith(".")
+    if (path.suffix == ".py" or (path / "__init__.py").exists())
+    and path.name not in ("core", "sandbox", "__init__.py")
 )
 COMMANDS = {
     f"pipelines.{name}"
