@@ -372,9 +372,12 @@ class Write:
     `lane(row, connection)` names the lane for a row. `fields` are the writable top-level fields;
     `custom` is the prefix (`metadata`) below which further fields may be named with a dot. The mirror has
     them in the column of that name or in `custom_column`; `custom_clearable` says whether they take null.
-    `resource` is the pulled resource that mirrors the object; `key` is the field that identifies a record,
-    together with those in `also_key`, compared as `key_form` says. A form of `none` means that the CRM has
-    no natural key: a row is then identified by the model alone, and its record by the id once given for it.
+    `resource` is the pulled resource that mirrors the object, empty where the API cannot show it at all.
+    `also_known` names fields of the mirror that rows carry in `known` beside those that can be written (a
+    version to be named with a change).
+    `key` is the field that identifies a record, together with those in `also_key`, compared as `key_form`
+    says. A form of `none` means that the CRM has no natural key: a row is then identified by the model alone,
+    and its record by the id once given for it.
     `defaults(connection)` fills required fields of new records where the model has no value.
     `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
     tells for a row why it must not be sent, or None. `registry` is there where custom fields must be defined
@@ -391,6 +394,7 @@ class Write:
     custom_column: str = ""
     custom_clearable: bool = True
     also_key: tuple[str, ...] = ()
+    also_known: tuple[str, ...] = ()
     key_form: KeyForm = "email"
     modes: frozenset[str] = frozenset({"upsert", "update", "create"})
     defaults: Callable[[Connection], Mapping[str, Any]] = lambda connection: {}

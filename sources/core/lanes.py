@@ -1,0 +1,132 @@
+"""Parts that lanes share: paths with ids, records in answers, looks by id, checks of rows before sending.
+
+Which requests an API takes, and what its answers mean, is each CRM module's knowledge.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sources.core.connector import Connection, Outcome, Row, Sight, Verdict, Writable
+from sources.core.errors import GoneError
+
+if TYPE_CHECKING:
+    from sources.core.client import Answer, Client
+
+Check = Callable[[Row], str | None]
+Look = Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]]
+
+ALWAYS = float("inf")  # what may be repeated at any time
+_EMPTY_STATUSES = frozenset({201, 204})
+
+
+# -- requests and answers ------------------------------------------------------------------------
+
+
+def path_of(folder: str, row: Row) -> str:
+    """Write the path of a row's record; an id cannot lead elsewhere."""
+    return f"{folder}/{quote(row.crm_id or '', safe='')}"
+
+
+def record_in(body: Any) -> Mapping[str, Any]:
+    """Find the one record of an answer: bare, under `data`, or alone in a list; empty where there is none."""
+    if isinstance(body, list):
+        return record_in(body[0]) if len(body) == 1 else {}
+    if not isinstance(body, Mapping):
+        return {}
+    inner = body.get("data")
+    return record_in(inner) if isinstance(inner, Mapping | list) and "id" not in body else body
+
+
+def id_in(body: Any, *names: str) -> str | None:
+    """Find the id of an answer's record, under `id` or the first of other names that it has."""
+    record = record_in(body)
+    found = (record.get(name) for name in ("id", *names))
+    return next((each for each in found if isinstance(each, str) and each), None)
+
+
+def landed(row: Row) -> Verdict:
+    """Give the verdict of a row that was carried out."""
+    return "created" if row.action == "create" else "updated"
+
+
+def left_open(row: Row, reason: str = "the answer does not tell this row's outcome") -> Outcome:
+    """Give the outcome of a row of which the answer says nothing."""
+    return Outcome(row.seq, "unknown", reason=reason)
+
+
+def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
+    """Read the answer to a lane of one row; an accepted record may go without an id.
+
+    `ProtocolError` for an answer that is no JSON; one that holds an error instead of a record stays open.
+    """
+    (row,) = rows
+    if answer.status in _EMPTY_STATUSES and not answer.body.strip():
+        return [Outcome(row.seq, landed(row), row.crm_id)]
+    body = answer.json()
+    crm_id = id_in(body)
+    if crm_id is None and isinstance(body, Mapping) and (body.get("error") or body.get("errors")):
+        return [left_open(row, "the answer tells of an error")]
+    return [Outcome(row.seq, landed(row), crm_id or row.crm_id)]
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def look_by_id(
+    folder: str,
+    *,
+    read: Callable[[Any], Mapping[str, Any]] = record_in,
+    is_documented: bool = True,
+) -> Look:
+    """Make the look of a lane whose rows have ids; a 404 tells nothing where the path is not documented."""
+
+    def look(
+        client: "Client", connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        return [_sight_by_id(client, row) for row in rows]
+
+    def _sight_by_id(client: "Client", row: Row) -> Sight | None:
+        if not row.crm_id:
+            return None
+        try:
+            record = read(client.get(path_of(folder, row), resource="look").json())
+        except GoneError:
+            return Sight() if is_documented else None
+        return Sight(row.crm_id, record) if record.get("id") == row.crm_id else None
+
+    return look
+
+
+# -- checks before sending -----------------------------------------------------------------------
+
+
+def field_check(fields: Mapping[str, Writable], *, custom_clearable: bool = True) -> Check:
+    """Make the check that a row asks of no field what the API cannot do with it."""
+    custom = Writable(clearable=custom_clearable)
+
+    def check(row: Row) -> str | None:
+        return next(_impossible(row, fields, custom), None)
+
+    return check
+
+
+def _impossible(row: Row, fields: Mapping[str, Writable], custom: Writable) -> Iterator[str]:
+    for name, value in row.fields.items():
+        writable = fields.get(name, custom)
+        if row.action == "create" and not writable.creatable:
+            yield f"{name}: the API takes it for records that are there, not for new ones"
+        elif row.action == "update" and not writable.updatable:
+            yield f"{name}: the API cannot change it"
+        elif value is None and not writable.clearable:
+            yield f"{name}: the API cannot clear it"
+
+
+def first_of(*checks: Check) -> Check:
+    """Join checks: the first reason counts."""
+
+    def check(row: Row) -> str | None:
+        return next((reason for each in checks if (reason := each(row))), None)
+
+    return check
