@@ -215,12 +215,16 @@ def test_a_bad_row_of_a_bulk_is_found_with_the_vendors_reason(shop: Open, errors
 # -- lost answers --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [ApplyThenDrop(), ApplyThenStatus(500), Garbage(), HalfBody(), Html(), Status(503)],
-    ids=lambda f: type(f).__name__,
-)
-@pytest.mark.parametrize("existing", ["fails", "duplicates"])
+LOST = [
+    *(
+        (fault, "fails")
+        for fault in (ApplyThenDrop(), ApplyThenStatus(500), Garbage(), HalfBody(), Status(503))
+    ),
+    *((fault, "duplicates") for fault in (ApplyThenDrop(), Html())),
+]
+
+
+@pytest.mark.parametrize(("fault", "existing"), LOST, ids=lambda each: str(each).partition("(")[0])
 def test_a_bulk_whose_answer_is_lost_is_looked_up_and_never_doubled(
     shop: Open, fault: Any, existing: str
 ) -> None:
