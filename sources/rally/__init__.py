@@ -27,7 +27,7 @@ from sources.core.connector import (
 )
 from sources.core.errors import ProtocolError
 from sources.core.reading import lazy_source
-from sources.rally import writes
+from sources.rally import records, writes
 from sources.rally.probes import PROBES
 
 # -- tables --------------------------------------------------------------------------------------
@@ -304,6 +304,7 @@ OPTIONS: tuple[Option, ...] = (
         default=7,
     ),
     *writes.OPTIONS,
+    *records.OPTIONS,
     *STAGE_OPTIONS,
 )
 
@@ -311,7 +312,9 @@ CONTRACT = Contract(
     "v1",
     resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES),
     views=VIEWS,
-    writes=writes.WRITES,
+    writes={
+        each.object: each for each in (writes.CONTACTS, records.COMPANIES, records.DEALS, records.ACTIVITIES)
+    },
     feed=FEED,
     probes=PROBES,
 )

@@ -70,7 +70,7 @@ _KEPT = ("firstName", "lastName", "email", "lifecycleStage")  # required ones, a
 
 
 def _contact(row: Row, connection: Connection) -> dict[str, Any]:
-    """Make a contact's body; the stage always goes out when known, for leaving it out may reset it to `lead`."""
+    """Make a contact's body; a known stage always goes out, for leaving it out may reset it to `lead`."""
     body = {"email": row.key, **completed(row, connection, _KEPT)}
     return {**body, "email": str(body["email"]).strip()}
 

@@ -1,0 +1,196 @@
+"""How Rally's records are written and found again, the same for every resource: bulk, upsert, PUT.
+
+Three things the vendor leaves open shape this module. A bulk is documented as create only, so it carries
+records known to be new. Its answer has counts but no rows, so anything but a clean count is looked up.
+Whether PUT replaces the record is not stated, so bodies are completed; with what, each resource tells.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from sources.core.bodies import encode_json, moment_of
+from sources.core.client import Answer, Client
+from sources.core.connector import Call, Connection, Outcome, Row, Sight, Verdict
+from sources.core.errors import GoneError
+from sources.core.looking import claim, is_certain, sight_of
+
+BULK_SIZE = 100
+ALWAYS = float("inf")
+
+_PAGE = 200
+_OVERLAP = 5  # rows that move while we read
+_SPARE_PAGES = 10  # records that others change while we push
+
+
+def completed(row: Row, connection: Connection, kept: Sequence[str]) -> dict[str, Any]:
+    """Lay a row's fields over what the CRM holds; of that only `kept` goes out to a tenant that merges."""
+    known = {name: value for name, value in row.known.items() if value is not None}
+    if row.action == "update" and connection.options.get("put_semantics") == "merge":
+        known = {name: value for name, value in known.items() if name in kept}
+    return {**known, **row.fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The endpoints of one resource.
+
+    `body` makes a record's body. `key_of` reads the natural key of a record or a body; without one a record
+    is recognised by what was sent, first by the text of its field `mark`.
+    """
+
+    name: str
+    body: Callable[[Row, Connection], dict[str, Any]]
+    key_of: Callable[[Mapping[str, Any]], Hashable | None] | None = None
+    mark: str = ""
+
+    # -- saying it ---------------------------------------------------------------------------
+
+    def encode_bulk(self, rows: Sequence[Row], connection: Connection) -> Call:
+        bodies = [self.body(row, connection) for row in rows]
+        is_object = connection.options.get("bulk_body") == "object"
+        return Call("POST", f"/{self.name}/bulk", encode_json({self.name: bodies} if is_object else bodies))
+
+    def encode_upsert(self, rows: Sequence[Row], connection: Connection) -> Call:
+        (row,) = rows
+        return Call("PUT", f"/{self.name}/upsert", encode_json(self.body(row, connection)))
+
+    def encode_put(self, rows: Sequence[Row], connection: Connection) -> Call:
+        (row,) = rows
+        return Call("PUT", self.path_of(row), encode_json(self.body(row, connection)))
+
+    def path_of(self, row: Row) -> str:
+        """Give the path of a row's record."""
+        return f"/{self.name}/{quote(row.crm_id or '', safe='')}"
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def look(
+        self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        """List what changed since the rows were sent; a row whose record is not in it had no effect."""
+        records = self._changed(client, rows, since)
+        if records is None:
+            return [None] * len(rows)
+        if self.key_of is None:
+            return self._recognise(client, rows, records, since)
+        by_key: dict[Hashable | None, list[Mapping[str, Any]]] = {}
+        for record in records.values():
+            by_key.setdefault(self.key_of(record), []).append(record)
+        sights: list[Sight | None] = []
+        for row in rows:
+            pinned = records.get(row.crm_id or "")
+            found = [pinned] if pinned else by_key.get(self.key_of(self.body(row, connection)), [])
+            sights.append(sight_of(found[0] if found else None, is_absent=True) if len(found) < 2 else None)
+        return sights
+
+    def look_by_id(
+        self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        """Read each row's record; rows without an id are looked for in the list."""
+        return [
+            self._read(client, row) if row.crm_id else self.look(client, connection, [row], since)[0]
+            for row in rows
+        ]
+
+    def _read(self, client: Client, row: Row) -> Sight | None:
+        try:
+            record = client.get(self.path_of(row), resource=self.name).json()
+        except GoneError:
+            return Sight()
+        return sight_of(record, is_absent=False) if isinstance(record, Mapping) else None
+
+    def _recognise(
+        self, client: Client, rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]], since: datetime
+    ) -> list[Sight | None]:
+        """Find what was sent among the new records; none of it there proves nothing yet, for lists may lag."""
+        young = [each for each in records.values() if _may_be_new(each, since)]
+        claimed = claim(rows, young, mark=self.mark)
+        is_absent = any(claimed) or is_certain(client, since)
+        return [sight_of(record, is_absent=is_absent) for record in claimed]
+
+    def _changed(
+        self, client: Client, rows: Sequence[Row], since: datetime
+    ) -> dict[str, Mapping[str, Any]] | None:
+        """Read the records changed since by id; None where the list goes on for longer than it can be."""
+        records: dict[str, Mapping[str, Any]] = {}
+        params = {"limit": str(_PAGE), "updatedSince": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        offset = 0
+        for _ in range(2 * len(rows) // _PAGE + _SPARE_PAGES):
+            page = client.get(f"/{self.name}", {**params, "offset": str(offset)}, resource=self.name).json()
+            if not isinstance(page, list):
+                return None
+            if not page:
+                return records
+            records |= {str(record.get("id")): record for record in page if isinstance(record, Mapping)}
+            offset += len(page) if len(page) <= _OVERLAP else len(page) - _OVERLAP
+        return None
+
+
+# -- reading the answer --------------------------------------------------------------------------
+
+
+def decode_bulk(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    """Take a clean count as proof for every row, and so a count of failures alone; else all stay open."""
+    body = answer.json()
+    counts, new = _counts(body), sum(row.action == "create" for row in rows)
+    if counts == (0, 0, len(rows)):
+        return [Outcome(row.seq, "absent", reason=_errors(body)) for row in rows]
+    if counts != (new, len(rows) - new, 0) or body.get("errors"):
+        return [Outcome(row.seq, "unknown", reason="the bulk's answer names no rows") for row in rows]
+    ids = body.get("createdIds")
+    crm_id = str(ids[0]) if len(rows) == 1 and isinstance(ids, list) and len(ids) == 1 else None
+    return [Outcome(row.seq, landed(row), row.crm_id or crm_id) for row in rows]
+
+
+def decode_bulk_of_one(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    """Read a bulk of a single row, whose counts and errors can only be about that row."""
+    (outcome,) = decode_bulk(rows, answer)
+    if outcome.verdict == "absent":
+        return [Outcome(outcome.seq, "rejected", reason=outcome.reason or "refused without a reason")]
+    return [outcome]
+
+
+def decode_upsert(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    """Read either documented reply: `{action, id}` or the whole record."""
+    (row,) = rows
+    body = answer.json()
+    crm_id = body.get("id") if isinstance(body, Mapping) else None
+    if not isinstance(crm_id, str):
+        return [Outcome(row.seq, "unknown", reason="the answer names no record")]
+    told: dict[Any, Verdict] = {"created": "created", "updated": "updated"}
+    return [Outcome(row.seq, told.get(body.get("action"), landed(row)), crm_id)]
+
+
+def decode_put(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
+    """Take any 2xx: the path names the record, and the success status is not documented."""
+    (row,) = rows
+    return [Outcome(row.seq, "updated", row.crm_id)]
+
+
+def landed(row: Row) -> Verdict:
+    """Say what became of a row that was applied."""
+    return "created" if row.action == "create" else "updated"
+
+
+def _counts(body: Any) -> tuple[Any, Any, Any] | None:
+    if not isinstance(body, Mapping):
+        return None
+    return body.get("created", 0), body.get("updated", 0), body.get("failed", 0)
+
+
+def _errors(body: Mapping[str, Any]) -> str | None:
+    """Join a bulk's errors, whose shape is not documented: texts, or objects with a message."""
+    errors = body.get("errors")
+    if not isinstance(errors, list):
+        return None
+    texts = (each.get("message") if isinstance(each, Mapping) else each for each in errors)
+    return "; ".join(str(text) for text in texts if text)[:300] or None
+
+
+def _may_be_new(record: Mapping[str, Any], since: datetime) -> bool:
+    """Tell whether a record that changed since can also have been made since; it may show no stamp."""
+    created_at = moment_of(record.get("createdAt"))
+    return created_at is None or created_at >= since
