@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sources.core.connector import Feed, FeedEntry
-from sources.core.errors import ProtocolError
+from sources.core.errors import GoneError, ProtocolError
 from sources.core.passes import timestamp_text
 from sources.core.sessions import Session
 
@@ -54,7 +54,8 @@ def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
     The feed resumes by time only and its stamps have whole seconds, so each page is asked for with an
     overlap and entries are told apart by their number. Fewer entries than the documented default page are
     the end; a full page without a new entry is asked for again with a larger limit, since time alone
-    cannot pass it.
+    cannot pass it. Where the server gives no more than that page however much is asked for, the feed has a
+    gap: `GoneError` with status 410.
     """
     reading = FeedReading()
     seen: set[int] = set()
@@ -67,7 +68,7 @@ def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
             seen.add(entry.seq)
             reading.last[(entry.entity, entry.id)] = entry
             reading.newest = max(reading.newest or entry.at, entry.at)
-        if not fresh and len(entries) < feed.limit:
+        if not fresh and (len(entries) < feed.limit or feed.limit < len(entries) < limit):
             return reading
         # An entry dated ahead of the clock must not carry the reading past those that come after it.
         now = session.client.server_time() or datetime.now(UTC)
@@ -95,9 +96,10 @@ def _feed_page(session: Session, feed: Feed, since: datetime, limit: int) -> lis
 
 def _raise_limit(limit: int) -> int:
     if limit >= _MAX_FEED_LIMIT:
-        raise ProtocolError(
-            f"more than {limit} changes share one moment in the change feed",
+        raise GoneError(
+            "more changes share one moment than the change feed shows at once",
             resource="changes",
+            status=410,
             hint="Run a full pull: `roundtrip pull --full`.",
         )
     return limit * 4

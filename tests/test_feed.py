@@ -1,0 +1,42 @@
+"""The change feed resumes by whole seconds only: a second with more changes than a page must not lose any."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipelines.settings import Project
+from sources.sandbox import Sandbox
+from sources.sandbox.rally_rules import RallySwitches
+from tests.pulling import part, project_for, pulled, rows
+
+
+def scene(box: Sandbox, folder: Path) -> tuple[Project, list[str]]:
+    project = project_for(box, folder, "rally")
+    pulled(project)
+    tenant = box.tenant("rally")
+    moment = datetime.now(UTC) - timedelta(seconds=1)
+    tenant.now = lambda: moment
+    people = [each["id"] for each in tenant.records("contacts")]
+    for each in people[5:]:
+        tenant.edit("contacts", each, title="Head of Everything")
+    for each in people[:5]:
+        tenant.delete("contacts", each)
+    tenant.now = box.now
+    return project, people
+
+
+def test_a_second_with_more_changes_than_a_page_is_read_to_its_end(tmp_path: Path) -> None:
+    with Sandbox(records=1300, rally=RallySwitches(rate_limit=None)) as box:
+        project, people = scene(box, tmp_path)
+        result = part(pulled(project), "rally.contacts")
+        assert (result["status"], result["changed"], result["deleted"]) == ("ok", len(people) - 5, 5)
+
+
+def test_a_feed_that_hides_changes_behind_its_page_is_a_gap_and_leads_to_a_full_pass(
+    tmp_path: Path,
+) -> None:
+    with Sandbox(records=1300, rally=RallySwitches(rate_limit=None, feed_max_limit=1000)) as box:
+        project, people = scene(box, tmp_path)
+        for _ in range(2):
+            assert pulled(project).exit_code == 0
+        gone = rows(project, "select id from rally.contacts where _deleted_at is not null")
+        assert {each for (each,) in gone} == set(people[:5])
