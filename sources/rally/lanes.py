@@ -9,16 +9,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from sources.core.bodies import encode_json, moment_of
 from sources.core.client import Answer, Client
 from sources.core.connector import Call, Connection, Outcome, Row, Sight, Verdict
 from sources.core.errors import GoneError
+from sources.core.lanes import landed, left_open, path_of
 from sources.core.looking import claim, is_certain, sight_of
 
 BULK_SIZE = 100
-ALWAYS = float("inf")
 
 _PAGE = 200
 _OVERLAP = 5  # rows that move while we read
@@ -59,11 +58,7 @@ class Records:
 
     def encode_put(self, rows: Sequence[Row], connection: Connection) -> Call:
         (row,) = rows
-        return Call("PUT", self.path_of(row), encode_json(self.body(row, connection)))
-
-    def path_of(self, row: Row) -> str:
-        """Give the path of a row's record."""
-        return f"/{self.name}/{quote(row.crm_id or '', safe='')}"
+        return Call("PUT", path_of(f"/{self.name}", row), encode_json(self.body(row, connection)))
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -97,7 +92,7 @@ class Records:
 
     def _read(self, client: Client, row: Row) -> Sight | None:
         try:
-            record = client.get(self.path_of(row), resource=self.name).json()
+            record = client.get(path_of(f"/{self.name}", row), resource=self.name).json()
         except GoneError:
             return Sight()
         return sight_of(record, is_absent=False) if isinstance(record, Mapping) else None
@@ -105,7 +100,7 @@ class Records:
     def _recognise(
         self, client: Client, rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]], since: datetime
     ) -> list[Sight | None]:
-        """Find what was sent among the new records; none of it there proves nothing yet, for lists may lag."""
+        """Find what was sent among the new records; none of it there proves nothing yet: lists may lag."""
         young = [each for each in records.values() if _may_be_new(each, since)]
         claimed = claim(rows, young, mark=self.mark)
         is_absent = any(claimed) or is_certain(client, since)
@@ -139,7 +134,7 @@ def decode_bulk(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     if counts == (0, 0, len(rows)):
         return [Outcome(row.seq, "absent", reason=_errors(body)) for row in rows]
     if counts != (new, len(rows) - new, 0) or body.get("errors"):
-        return [Outcome(row.seq, "unknown", reason="the bulk's answer names no rows") for row in rows]
+        return [left_open(row) for row in rows]
     ids = body.get("createdIds")
     crm_id = str(ids[0]) if len(rows) == 1 and isinstance(ids, list) and len(ids) == 1 else None
     return [Outcome(row.seq, landed(row), row.crm_id or crm_id) for row in rows]
@@ -159,7 +154,7 @@ def decode_upsert(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     body = answer.json()
     crm_id = body.get("id") if isinstance(body, Mapping) else None
     if not isinstance(crm_id, str):
-        return [Outcome(row.seq, "unknown", reason="the answer names no record")]
+        return [left_open(row)]
     told: dict[Any, Verdict] = {"created": "created", "updated": "updated"}
     return [Outcome(row.seq, told.get(body.get("action"), landed(row)), crm_id)]
 
@@ -168,11 +163,6 @@ def decode_put(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     """Take any 2xx: the path names the record, and the success status is not documented."""
     (row,) = rows
     return [Outcome(row.seq, "updated", row.crm_id)]
-
-
-def landed(row: Row) -> Verdict:
-    """Say what became of a row that was applied."""
-    return "created" if row.action == "create" else "updated"
 
 
 def _counts(body: Any) -> tuple[Any, Any, Any] | None:

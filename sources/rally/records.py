@@ -11,8 +11,8 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.connector import Call, Connection, Lane, Option, Row, Writable, Write
+from sources.core.lanes import ALWAYS, path_of
 from sources.rally.lanes import (
-    ALWAYS,
     BULK_SIZE,
     Records,
     completed,
@@ -106,7 +106,7 @@ def _name_and_pipeline(record: Mapping[str, Any]) -> Hashable | None:
 
 def _encode_stage(rows: Sequence[Row], connection: Connection) -> Call:
     (row,) = rows
-    return Call("PATCH", f"{_DEALS.path_of(row)}/stage", encode_json({"stageId": row.fields["stageId"]}))
+    return Call("PATCH", f"{path_of('/deals', row)}/stage", encode_json({"stageId": row.fields["stageId"]}))
 
 
 def _deal_lane(row: Row, connection: Connection) -> str:

@@ -1,11 +1,9 @@
-"""Looks at single records and short lists of Relm Classic, as writing needs them; passes are the reader's."""
+"""Short lists of Relm Classic, as writing needs them; passes are the reader's."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sources.core.client import Client
-from sources.core.connector import Sight
-from sources.core.errors import GoneError
 
 
 def walk(
@@ -22,18 +20,3 @@ def walk(
         if not cursor or cursor in cursors:
             return
         cursors.append(str(cursor))
-
-
-def single(body: Any) -> Mapping[str, Any]:
-    """Give the record of a single answer, which may be wrapped in `data`; empty where there is none."""
-    record = body.get("data", body) if isinstance(body, Mapping) else None
-    return record if isinstance(record, Mapping) else {}
-
-
-def read_by_id(client: Client, path: str, crm_id: str | None, *, resource: str) -> Sight | None:
-    """Read one record; None where the answer is about another one."""
-    try:
-        record = single(client.get(path, resource=resource).json())
-    except GoneError:
-        return Sight()
-    return Sight(crm_id, record) if record.get("id") == crm_id else None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
 from sources.core.bodies import encode_json, is_echo, moment_of, with_fields
 from sources.core.client import Answer, Client
@@ -27,13 +26,13 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import RefusedError
+from sources.core.lanes import ALWAYS, id_in, left_open, look_by_id, path_of
 from sources.core.looking import claim, is_certain, sight_of
 from sources.relm import classic_fields
-from sources.relm.classic_lists import read_by_id, single, walk
+from sources.relm.classic_lists import walk
 
 KEY_ALIVE_S = 23 * 3600  # of the vendor's 24 hours; an hour is left for clocks that differ
 _MOST_LOOKED_AT = 1_000  # records that share a link or a text; more tell nothing
-_ALWAYS = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,7 @@ class _Records:
         (row,) = rows
         is_custom = any(name.startswith("metadata.") for name in row.fields)
         base = {"metadata": row.known.get("metadata") or {}} if is_custom else {}
-        return Call("PATCH", self.path_of(row), encode_json(with_fields(base, row.fields)))
-
-    def path_of(self, row: Row) -> str:
-        return f"{self.path}/{quote(row.crm_id or '', safe='')}"
+        return Call("PATCH", path_of(self.path, row), encode_json(with_fields(base, row.fields)))
 
     def look_created(
         self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
@@ -80,11 +76,6 @@ class _Records:
             return [sight_of(None, is_absent=name not in self.texts and is_certain(client, since))]
         return [sight_of(record, is_absent=False) if record.get("created_at") else None]
 
-    def look_patched(
-        self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-    ) -> list[Sight | None]:
-        return [read_by_id(client, self.path_of(row), row.crm_id, resource=self.name) for row in rows]
-
     def _sharing(self, client: Client, name: str, row: Row) -> list[Mapping[str, Any]] | None:
         """List the records that share a field with a row; None where the filter does not filter."""
         params = {f"filter[{name}][eq]": str(row.fields[name]), "limit": "200"}
@@ -99,10 +90,8 @@ class _Records:
 
 def _decode_create(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     (row,) = rows
-    crm_id = single(answer.json()).get("id")
-    if isinstance(crm_id, str) and crm_id:
-        return [Outcome(row.seq, "created", crm_id)]
-    return [Outcome(row.seq, "unknown", reason="the answer names no record")]
+    crm_id = id_in(answer.json())
+    return [left_open(row) if crm_id is None else Outcome(row.seq, "created", crm_id)]
 
 
 def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
@@ -137,7 +126,12 @@ def _write(
                 look=records.look_created,
             ),
             "patch": Lane(
-                "patch", 1, records.encode_patch, _decode_patch, repeat_s=_ALWAYS, look=records.look_patched
+                "patch",
+                1,
+                records.encode_patch,
+                _decode_patch,
+                repeat_s=ALWAYS,
+                look=look_by_id(records.path),
             ),
         },
         lane=lambda row, connection: "create" if row.action == "create" else "patch",

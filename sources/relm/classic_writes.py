@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from sources.core.bodies import decode_json, encode_json, with_fields
 from sources.core.client import Answer, Client
@@ -26,8 +25,9 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import ProtocolError
+from sources.core.lanes import ALWAYS, landed, left_open, look_by_id, path_of
 from sources.relm import classic_fields
-from sources.relm.classic_lists import read_by_id, walk
+from sources.relm.classic_lists import walk
 
 OPTIONS = (
     Option(
@@ -72,15 +72,11 @@ def _encode_batch(rows: Sequence[Row], connection: Connection) -> Call:
 def _encode_patch(rows: Sequence[Row], connection: Connection) -> Call:
     (row,) = rows
     metadata = {"metadata": row.known.get("metadata") or {}} if _touches_metadata(row) else {}
-    return Call("PATCH", _record_path(row), encode_json(with_fields(metadata, row.fields)))
+    return Call("PATCH", path_of("/v1/contacts", row), encode_json(with_fields(metadata, row.fields)))
 
 
 def _touches_metadata(row: Row) -> bool:
     return any(name.startswith("metadata.") for name in row.fields)
-
-
-def _record_path(row: Row) -> str:
-    return f"/v1/contacts/{quote(row.crm_id or '', safe='')}"
 
 
 # -- reading the answer --------------------------------------------------------------------------
@@ -92,8 +88,8 @@ def _decode_batch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     if entries:
         return _by_entry(rows, entries)
     if isinstance(body, Mapping) and _all_landed(rows, body):
-        return [Outcome(row.seq, _landed(row)) for row in rows]
-    return [_left_open(row) for row in rows]
+        return [Outcome(row.seq, landed(row)) for row in rows]
+    return [left_open(row) for row in rows]
 
 
 def _entries(body: Any) -> list[Mapping[str, Any]]:
@@ -121,7 +117,7 @@ def _by_entry(rows: Sequence[Row], entries: list[Mapping[str, Any]]) -> list[Out
     outcomes = []
     for index, row in enumerate(rows):
         entry = by_index.get(index) or by_email.get(row.key)
-        outcomes.append(_left_open(row) if entry is None else _of_entry(row, entry))
+        outcomes.append(left_open(row) if entry is None else _of_entry(row, entry))
     return outcomes
 
 
@@ -132,14 +128,14 @@ def _of_entry(row: Row, entry: Mapping[str, Any]) -> Outcome:
     if is_bad or (entry.get("error") or entry.get("errors")):
         return Outcome(row.seq, "rejected", reason=reason or "refused without a reason")
     if not isinstance(crm_id, str) and status is None:
-        return _left_open(row)
+        return left_open(row)
     told: dict[Any, Verdict] = {
         "created": "created",
         "updated": "updated",
         "unchanged": "unchanged",
         201: "created",
     }
-    return Outcome(row.seq, told.get(status, _landed(row)), crm_id if isinstance(crm_id, str) else None)
+    return Outcome(row.seq, told.get(status, landed(row)), crm_id if isinstance(crm_id, str) else None)
 
 
 def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
@@ -147,14 +143,6 @@ def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
     if type(created) is not int or type(updated) is not int or failed not in (None, 0) or body.get("errors"):
         return False
     return created + updated == len(rows) and created == sum(row.action == "create" for row in rows)
-
-
-def _landed(row: Row) -> Verdict:
-    return "created" if row.action == "create" else "updated"
-
-
-def _left_open(row: Row) -> Outcome:
-    return Outcome(row.seq, "unknown", reason="the answer does not tell this row's outcome")
 
 
 def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
@@ -222,12 +210,6 @@ def _address(row: Row) -> str:
     return str(row.fields.get("email") or row.known.get("email") or row.key)
 
 
-def _look_by_id(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
-    return [read_by_id(client, _record_path(row), row.crm_id, resource="contacts") for row in rows]
-
-
 def _lane(row: Row, connection: Connection) -> str:
     return "patch" if row.match == "id" and row.crm_id else "batch"
 
@@ -249,7 +231,9 @@ CONTACTS = Write(
             blame=_blame,
             look=_look,
         ),
-        "patch": Lane("patch", 1, _encode_patch, _decode_patch, repeat_s=float("inf"), look=_look_by_id),
+        "patch": Lane(
+            "patch", 1, _encode_patch, _decode_patch, repeat_s=ALWAYS, look=look_by_id("/v1/contacts")
+        ),
     },
     lane=_lane,
     inspect=classic_fields.inspect("contacts"),
