@@ -15,7 +15,7 @@ from queue import Queue
 
 from sources.core.connector import FanOut, Resource
 from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
-from sources.core.pacing import SYSTEM_CLOCK
+from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.passes import Pass
 from sources.core.sessions import Session
 from sources.core.spool import Spool, SpoolError, Typed, type_rows
@@ -109,22 +109,25 @@ class Segment:
 
 
 class StoppableClock:
-    """The system's clock, but a wait ends with an error as soon as the run is told to stop."""
+    """A clock on which a wait ends with an error as soon as the run is told to stop."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, clock: Clock = SYSTEM_CLOCK) -> None:
         self._stop = stop
+        self._clock = clock
 
     def time(self) -> float:
         """Give unix seconds."""
-        return SYSTEM_CLOCK.time()
+        return self._clock.time()
 
     def monotonic(self) -> float:
         """Give seconds that never run backwards."""
-        return SYSTEM_CLOCK.monotonic()
+        return self._clock.monotonic()
 
     def sleep(self, seconds: float, /) -> None:
         """Wait, or raise `UnavailableError` when the run stops."""
-        if self._stop.wait(seconds):
+        if self._clock is not SYSTEM_CLOCK:
+            self._clock.sleep(seconds)
+        if self._stop.wait(seconds if self._clock is SYSTEM_CLOCK else 0):
             raise UnavailableError("the run was stopped while it waited")
 
 

@@ -30,6 +30,7 @@ from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, recor
 from pipelines.windows import decide
 from sources import load
 from sources.core.errors import AuthError, ConnectorError, GuardError
+from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.sessions import Session, open_session
 
 _THREADS = 8
@@ -79,6 +80,7 @@ def pull(
     since: datetime | None = None,
     accept_deletes: bool = False,
     progress: Progress,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> PullResult:
     """Pull `CONNECTION`s or single `CONNECTION.RESOURCE`s; none means the default connections.
 
@@ -88,7 +90,7 @@ def pull(
     wanted = _wanted(project, targets)
     warehouse = Warehouse(project.warehouse)
     with warehouse.lock("roundtrip pull"), contextlib.ExitStack() as stack:
-        run = _PullRun(project, warehouse, accept_deletes=accept_deletes, progress=progress)
+        run = _PullRun(project, warehouse, accept_deletes=accept_deletes, progress=progress, clock=clock)
         try:
             run.plan(wanted, stack, full=full, since=since)
             return run.carry_out()
@@ -110,7 +112,13 @@ class _PullRun:
     """One pull under the warehouse's lock."""
 
     def __init__(
-        self, project: Project, warehouse: Warehouse, *, accept_deletes: bool, progress: Progress
+        self,
+        project: Project,
+        warehouse: Warehouse,
+        *,
+        accept_deletes: bool,
+        progress: Progress,
+        clock: Clock,
     ) -> None:
         self.project = project
         self.warehouse = warehouse
@@ -122,7 +130,7 @@ class _PullRun:
         self.lookback = timedelta(seconds=project.lookback_s)
         self.feeds = Feeds(lookback=self.lookback, say=progress.say)
         self.stop = threading.Event()
-        self.clock = StoppableClock(self.stop)
+        self.clock = StoppableClock(self.stop, clock)
         self.pending: list[Segment] = []
         self.waiting = 0
         self.result = PullResult(self.run_id)

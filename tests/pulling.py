@@ -1,14 +1,16 @@
 """A project against the sandbox, in this process, for the tests of pull, enrich and their kin."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import sources
-from pipelines.progress import SilentProgress
+from pipelines.progress import Progress, SilentProgress
 from pipelines.pull import PullResult, pull
 from pipelines.settings import Project, load_project
 from pipelines.warehouse import Warehouse
+from sources.core.pacing import Clock
 from sources.sandbox import Sandbox
 
 
@@ -44,9 +46,33 @@ def _has_pace(crm: str) -> bool:
     )
 
 
-def pulled(project: Project, *targets: str, **options: Any) -> PullResult:
-    """Pull without a word."""
-    return pull(project, targets, progress=SilentProgress(), **options)
+class SkippingClock:
+    """The real time, but who sleeps is there at once."""
+
+    def __init__(self) -> None:
+        self.slept_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.slept_s
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.slept_s
+
+    def sleep(self, seconds: float, /) -> None:
+        self.slept_s += seconds
+
+
+def pulled(
+    project: Project,
+    *targets: str,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> PullResult:
+    """Pull without a word, and without waiting between attempts."""
+    return pull(
+        project, targets, progress=progress or SilentProgress(), clock=clock or SkippingClock(), **options
+    )
 
 
 def part(result: PullResult, resource: str) -> dict[str, Any]:
