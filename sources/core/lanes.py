@@ -77,7 +77,7 @@ def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
 def look_by_id(
     folder: str,
     *,
-    read: Callable[[Any], Mapping[str, Any]] = record_in,
+    read: Callable[[Any, Row], Mapping[str, Any]] = lambda body, row: record_in(body),
     is_documented: bool = True,
 ) -> Look:
     """Make the look of a lane whose rows have ids; a 404 tells nothing where the path is not documented."""
@@ -91,7 +91,7 @@ def look_by_id(
         if not row.crm_id:
             return None
         try:
-            record = read(client.get(path_of(folder, row), resource="look").json())
+            record = read(client.get(path_of(folder, row), resource="look").json(), row)
         except GoneError:
             return Sight() if is_documented else None
         return Sight(row.crm_id, record) if record.get("id") == row.crm_id else None

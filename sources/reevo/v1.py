@@ -6,7 +6,7 @@ contacts have no list and are asked for by the domains of the accounts. Tasks an
 """
 
 from sources.core.connector import Contract, FanOut, OffsetPages, OneObject, Resource, View, columns
-from sources.reevo import probes
+from sources.reevo import probes, v1_writes
 
 _PREFIX = "/api/v1/public"
 _PAGES = OffsetPages(limit=100, in_body=True)
@@ -124,4 +124,10 @@ VIEWS = {
     ),
 }
 
-CONTRACT = Contract("v1", resources=(ACCOUNTS, OPPORTUNITIES, CONTACTS), views=VIEWS, probes=probes.V1)
+CONTRACT = Contract(
+    "v1",
+    resources=(ACCOUNTS, OPPORTUNITIES, CONTACTS),
+    views=VIEWS,
+    writes=v1_writes.WRITES,
+    probes=probes.V1,
+)

@@ -21,7 +21,7 @@ from sources.core.connector import (
     Since,
     View,
 )
-from sources.reevo import probes
+from sources.reevo import probes, v2_writes
 
 _PREFIX = "/api/v2"
 # 100 is the largest limit in the vendor's examples; default and maximum are not stated.
@@ -87,6 +87,8 @@ ACCOUNTS = _records(
     _attribute("description"),
     _stage("current_stage_id"),
     _list("domains"),
+    # What an account is matched by when it is written; the primary one stands first, as far as is seen.
+    Column("domain_name", path="$.attributes.domains[0].value.domain_name"),
     _attribute("official_website"),
     _attribute("linkedin_url"),
     _attribute("x_url"),
@@ -244,7 +246,7 @@ VIEWS = {
             "accounts",
             {
                 "name": "coalesce(display_name, name)",
-                "domain": "json_extract_string(domains, '$[0].value.domain_name')",
+                "domain": "domain_name",
                 "website": "official_website",
                 "owner": "owner_user_id",
                 "created_at": "created_at",
@@ -312,5 +314,6 @@ CONTRACT = Contract(
     "v2",
     resources=(ACCOUNTS, CONTACTS, OPPORTUNITIES, TASKS, ACTIVITIES, NOTES),
     views=VIEWS,
+    writes=v2_writes.WRITES,
     probes=probes.V2,
 )
