@@ -1,4 +1,4 @@
-"""Rows carried to a sandboxed CRM by the real client, without a warehouse, for the tests of what CRMs take."""
+"""Rows carried to a sandboxed CRM by the real client, without a warehouse: what CRMs take of them."""
 
 import time
 from collections.abc import Iterator, Sequence

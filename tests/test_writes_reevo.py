@@ -1,4 +1,4 @@
-"""What Reevo takes, by both of its APIs: one record per request, nothing made twice, nothing lost in silence."""
+"""What Reevo takes, by both of its APIs: one record per request, nothing twice, nothing lost in silence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sources.core.bodies import decode_json
 from sources.core.client import Answer
 from sources.core.connector import Row
 from sources.core.errors import ConfigError
@@ -314,3 +315,103 @@ def test_payload_type_can_be_left_out(reevo: Open) -> None:
     crm = reevo(api_version="v1", payload_type=False)
     (call,) = [crm.lane("tasks", "create").encode([crm.new(title="x")], crm.session.connection)]
     assert call.params == ()
+
+
+def test_an_update_of_a_contact_carries_what_is_known_of_it_unless_told_that_it_merges(v1: Open) -> None:
+    crm = v1()
+    row = replace(
+        crm.change("c1", "lee@pier.example", match="key", title="CEO"),
+        known={"email": "Lee@pier.example", "first_name": "Lee", "custom_fields": {"cus_field__Size": 7}},
+    )
+    encode, connection = crm.lane("contacts", "upsert").encode, crm.session.connection
+    merging = replace(connection, options={**connection.options, "upsert_semantics": "merge"})
+    assert decode_json(encode([row], connection).body) == {
+        "email": "Lee@pier.example",
+        "first_name": "Lee",
+        "title": "CEO",
+        "contact_custom_fields": {"cus_field__Size": "7"},
+    }
+    assert decode_json(encode([row], merging).body) == {"email": "Lee@pier.example", "title": "CEO"}
+
+
+def test_v1_clears_nothing_and_changes_no_contact_by_id(v1: Open) -> None:
+    crm = v1()
+    cleared = crm.change("c1", "lee@pier.example", match="key", title=None)
+    custom = crm.change("c1", "lee@pier.example", match="key", **{"custom_fields.x": None})
+    moved = crm.change("c1", "lee@pier.example", title="CEO")
+    assert crm.refusal("contacts", cleared) == "title: the API cannot clear it"
+    assert crm.refusal("contacts", custom) == "custom_fields.x: the API cannot clear it"
+    assert "v1 cannot change a contact by id" in str(crm.refusal("contacts", moved))
+    for write in crm.session.contract.writes.values():
+        assert not any(each.clearable for each in write.fields.values())
+
+
+@pytest.mark.parametrize("shape", [{}, {"single": "data"}, {"create_answer": "id"}, {"create_status": 201}])
+def test_an_account_is_created_once_and_changed_by_id(v1: Open, shape: dict[str, Any]) -> None:
+    crm = v1(**shape)
+    (made,) = crm.send("accounts", crm.new("quay.example", name="Quay", domain_name="quay.example"))
+    (changed,) = crm.send("accounts", crm.change(str(made.crm_id), "quay.example", name="The Quay"))
+    held = crm.record("accounts", made.crm_id)
+    assert (made.verdict, changed.verdict, held["display_name"]) == ("created", "updated", "The Quay")
+
+
+def test_an_account_whose_domain_is_there_already_is_not_made_again(v1: Open) -> None:
+    crm = v1(duplicates="allowed")
+    account(crm, "pier.example")
+    new = crm.new("pier.example", name="Pier", domain_name="pier.example")
+    part = crm.new("ier.example", name="Ier", domain_name="ier.example")
+    assert "already_in_crm" in str(crm.refusal("accounts", new))
+    assert crm.refusal("accounts", part) is None
+
+
+def test_a_domain_cannot_be_changed(v1: Open) -> None:
+    crm = v1()
+    row = crm.change("a1", "quay.example", domain_name="other.example")
+    assert crm.refusal("accounts", row) == "domain_name: the API cannot change it"
+
+
+def test_a_lost_account_is_found_by_its_domain_and_a_lost_opportunity_by_its_name(v1: Open) -> None:
+    crm = v1()
+    crm.box.faults.add(ApplyThenDrop(), method="POST", path=r"/accounts\?|/opportunities\?", times=2)
+    (made,) = crm.send("accounts", crm.new("quay.example", name="Quay", domain_name="quay.example"))
+    deal = crm.new("d1", display_name="Crane", account_id=made.crm_id, amount=Decimal("5.50"))
+    (found,) = crm.send("opportunities", deal)
+    assert (made.verdict, found.verdict) == ("created", "created")
+    assert found.crm_id == crm.written("opportunities")[0].id
+    assert [len(crm.written(each)) for each in ("accounts", "opportunities")] == [1, 1]
+
+
+def test_a_stage_is_shifted_after_the_other_changes(v1: Open) -> None:
+    crm = v1()
+    crm_id = opportunity(crm)
+    row = crm.change(crm_id, amount=Decimal(70), stage_name="Closed Lost", closed_reason_names=["Price"])
+    (outcome,) = crm.send("opportunities", row)
+    held = crm.record("opportunities", crm_id)
+    assert (outcome.verdict, held["amount"], held["stage"]) == ("updated", "70", "lost")
+    assert [each.path.rpartition("/")[2] for each in crm.box.requests] == [crm_id, "shift_stage"]
+
+
+def test_a_stage_that_cannot_be_shifted_is_rejected_with_the_reason(v1: Open) -> None:
+    crm = v1()
+    (outcome,) = crm.send("opportunities", crm.change(opportunity(crm), stage_name="Closed Won"))
+    assert (outcome.verdict, "closed_reason_names" in str(outcome.reason)) == ("rejected", True)
+
+
+def test_an_opportunity_takes_no_stage_when_it_is_created(v1: Open) -> None:
+    crm = v1()
+    row = crm.new("d1", display_name="Crane", account_id="a1", stage_name="Proposal")
+    reason = "stage_name: the API takes it for records that are there, not for new ones"
+    assert crm.refusal("opportunities", row) == reason
+
+
+@pytest.mark.parametrize("name", ["tasks", "activities"])
+def test_what_cannot_be_read_is_sent_at_most_once(v1: Open, name: str) -> None:
+    crm = v1()
+    email = a_user(crm)["email"]
+    crm.box.faults.add(ApplyThenDrop(), method="POST", path=r"/tasks\?|/manual_activities\?", nth=2)
+    rows = {
+        "tasks": [crm.new(f"t{i}", title="Call", owner_email=email, due_at=AT) for i in range(3)],
+        "activities": [an_activity(crm, f"a{i}") for i in range(3)],
+    }
+    assert [each.verdict for each in crm.send(name, *rows[name])] == ["created", "unknown", "absent"]
+    assert (len(crm.written(name)), crm.write(name).modes) == (2, {"create"})
