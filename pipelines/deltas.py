@@ -234,9 +234,18 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
         strategy=reading.strategy,
         watermark=_next_watermark(reading, lookback) if reading.strategy == "since" else None,
         feed_watermark=reading.feed_watermark,
-        last_complete_at=reading.started,
-        last_full_at=reading.started if reading.is_full else _last_full(reading),
+        last_complete_at=_looked_at(reading),
+        last_full_at=_looked_at(reading) if reading.is_full else _last_full(reading),
     )
+
+
+def _looked_at(reading: Reading) -> datetime:
+    """Give the moment, by our own clock, from which on changes may not have been seen.
+
+    A push compares it with its own times, so the CRM's clock, which may be off, has no part in it.
+    """
+    begun = reading.state.pass_started_at if reading.token is not None else None
+    return min(begun, reading.asked_at) if begun else reading.asked_at
 
 
 def _is_dead_end(reading: Reading, segment: Segment) -> bool:

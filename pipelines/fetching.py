@@ -42,6 +42,7 @@ class Reading:
     session: Session
     resource: Resource
     state: State
+    asked_at: datetime  # when the run began, by our own clock
     strategy: str = "full"  # or "since": what the resource is read by from now on
     since: datetime | None = None  # where the window of this pass begins; None means everything
     backfill: bool = False  # a window the operator asked for: it moves no watermark

@@ -146,7 +146,8 @@ class _PullRun:
             session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
             resources = [session.contract.resource(each) for each in chosen] or session.contract.resources
             for resource in resources:
-                reading = Reading(session, resource, states.get((name, resource.name), State()))
+                state = states.get((name, resource.name), State())
+                reading = Reading(session, resource, state, asked_at=self.started_at)
                 self.result.readings.append(reading)
                 try:
                     decide(reading, full=full, since=since, now=self.started_at, progress=self.progress)
