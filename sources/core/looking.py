@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sources.core.bodies import is_echo, value_at
+from sources.core.bodies import is_echo, moment_of, value_at
 from sources.core.client import Client
 from sources.core.connector import Row, Sight
 
@@ -38,6 +38,12 @@ def claim(
             if found is not None:
                 claimed[place] = mine.pop(found)
     return [claimed.get(place) for place in range(len(rows))]
+
+
+def may_be_new(record: Mapping[str, Any], stamp: str, since: datetime) -> bool:
+    """Tell whether a record can have been made since; one that does not show when it was made can."""
+    created_at = moment_of(record.get(stamp))
+    return created_at is None or created_at >= since
 
 
 def is_certain(client: Client, since: datetime) -> bool:

@@ -5,8 +5,11 @@ host name, so `base_url` (`https://TENANT.rallycrm.io/api/v1`) has no default.
 
 Lists are bare arrays by offset with `updatedSince`; the page size a server honours is learnt, and only an
 empty array ends a list. Deletions come from the change feed `/sync/changes`, which carries no bodies.
+Writes: contacts by e-mail, companies by domain, deals by name and pipeline, each upserted or made in bulks of
+100; activities by bulk and, as they have no natural key, updated by the id once given for them.
 Oddities: eight contact fields can be written but never read; whether PUT replaces or merges is unstated, so
-bodies are completed; bulk is documented as create only and its answer has no row numbers.
+bodies are completed; bulk is documented as create only and its answer has no row numbers; pipelines and
+stages have no endpoint, so their ids come from the deals; a contact's tags are one text, a company's a list.
 """
 
 from datetime import datetime

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sources.core.bodies import encode_json, moment_of
+from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
 from sources.core.connector import Call, Connection, Outcome, Row, Sight, Verdict
 from sources.core.errors import GoneError
 from sources.core.lanes import landed, left_open, path_of
-from sources.core.looking import claim, is_certain, sight_of
+from sources.core.looking import claim, is_certain, may_be_new, sight_of
 
 BULK_SIZE = 100
 
@@ -101,7 +101,7 @@ class Records:
         self, client: Client, rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]], since: datetime
     ) -> list[Sight | None]:
         """Find what was sent among the new records; none of it there proves nothing yet: lists may lag."""
-        young = [each for each in records.values() if _may_be_new(each, since)]
+        young = [each for each in records.values() if may_be_new(each, "createdAt", since)]
         claimed = claim(rows, young, mark=self.mark)
         is_absent = any(claimed) or is_certain(client, since)
         return [sight_of(record, is_absent=is_absent) for record in claimed]
@@ -178,9 +178,3 @@ def _errors(body: Mapping[str, Any]) -> str | None:
         return None
     texts = (each.get("message") if isinstance(each, Mapping) else each for each in errors)
     return "; ".join(str(text) for text in texts if text)[:300] or None
-
-
-def _may_be_new(record: Mapping[str, Any], since: datetime) -> bool:
-    """Tell whether a record that changed since can also have been made since; it may show no stamp."""
-    created_at = moment_of(record.get("createdAt"))
-    return created_at is None or created_at >= since

@@ -5,9 +5,12 @@ Two incompatible contracts carry the product's name. Classic (`https://relmcrm.c
 `relm_test_…`) is `sources.relm.modern`. The key's prefix decides, or the setting `dialect`.
 Vendor pages: relmcrm.com/docs, relmcrm.com/llms-full.txt, relmcrm.com/openapi.json.
 
+Classic takes contacts in batches of 500, and companies, deals and activities one by one.
+
 Oddities: Classic documents no change stamp, so a filterable `updated_at` is probed and a full pass is
 the fallback; it documents no answer to a batch write, so rows are matched by index, else by e-mail, else
-looked up; a custom field that an administrator marks as required makes every write without it fail.
+looked up; a custom field that an administrator marks as required makes every write without it fail, and a key
+without a definition is not sent.
 """
 
 from urllib.parse import urlsplit

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sources.core.bodies import encode_json, is_echo, moment_of, with_fields
+from sources.core.bodies import encode_json, is_echo, with_fields
 from sources.core.client import Answer, Client
 from sources.core.connector import (
     Call,
@@ -27,7 +27,7 @@ from sources.core.connector import (
 )
 from sources.core.errors import RefusedError
 from sources.core.lanes import ALWAYS, id_in, left_open, look_by_id, path_of
-from sources.core.looking import claim, is_certain, sight_of
+from sources.core.looking import claim, is_certain, may_be_new, sight_of
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
 
@@ -71,9 +71,11 @@ class _Records:
         records = None if name is None else self._sharing(client, name, row)
         if records is None:
             return [None]
-        (record,) = claim(rows, (each for each in records if _may_be_new(each, since)), mark=self.mark)
+        young = [each for each in records if may_be_new(each, "created_at", since)]
+        (record,) = claim(rows, young, mark=self.mark)
         if record is None:
             return [sight_of(None, is_absent=name not in self.texts and is_certain(client, since))]
+        # Without a stamp it may as well be an older record of the same content.
         return [sight_of(record, is_absent=False) if record.get("created_at") else None]
 
     def _sharing(self, client: Client, name: str, row: Row) -> list[Mapping[str, Any]] | None:
@@ -97,12 +99,6 @@ def _decode_create(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
 def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     (row,) = rows
     return [Outcome(row.seq, "updated", row.crm_id)]
-
-
-def _may_be_new(record: Mapping[str, Any], since: datetime) -> bool:
-    """Tell whether a record can have been made since; the vendor documents no stamp, so it may not say."""
-    created_at = moment_of(record.get("created_at"))
-    return created_at is None or created_at >= since
 
 
 def _write(
