@@ -1,0 +1,161 @@
+"""Generations: readers see whole ones without an error, one run at a time makes them, old ones heal."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+
+from pipelines.status import status
+from pipelines.warehouse import Warehouse
+from sources.sandbox import Sandbox
+from sources.sandbox.exchange import Request
+from tests.pulling import environ_of, project_for, pulled, rows
+from tests.warm import WarmRuns
+
+# Contacts and companies get the same number in one run, so a reader that sees two numbers sees half a run.
+_READER = """
+import os, sys, time
+import duckdb
+path, stop = sys.argv[1:]
+queries, seen = 0, set()
+while not os.path.exists(stop):
+    with duckdb.connect(path, read_only=True) as con:
+        found = con.execute(
+            "select distinct phone from rally.contacts union select distinct phone from rally.companies"
+        ).fetchall()
+        assert len(found) == 1, found
+        seen.add(found[0][0])
+        queries += 1
+    time.sleep(0.1)  # or the readers alone would fill the machine
+print(queries, len(seen))
+"""
+
+
+def renumber(box: Sandbox, number: int) -> None:
+    for resource in ("contacts", "companies"):
+        for row in box.tenant("rally").records(resource):
+            box.tenant("rally").edit(resource, row["id"], phone=str(number))
+
+
+def test_readers_in_eight_processes_see_whole_generations_without_one_error(tmp_path: Path) -> None:
+    with Sandbox(records=12) as box:
+        project = project_for(box, tmp_path, "rally")
+        renumber(box, 0)
+        pulled(project, "rally.contacts", "rally.companies")
+        stop = tmp_path / "stop"
+        command = [sys.executable, "-c", _READER, str(project.warehouse), str(stop)]
+        readers = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(8)
+        ]
+        for number in range(1, 4):
+            renumber(box, number)
+            assert pulled(project, "rally.contacts", "rally.companies").exit_code == 0
+        stop.touch()
+        told = [reader.communicate(timeout=60) for reader in readers]
+        assert [error for _, error in told] == [""] * 8
+        assert sum(int(out.split()[0]) for out, _ in told) > 50
+        assert max(int(out.split()[1]) for out, _ in told) > 1
+
+
+def test_a_second_run_at_the_same_time_ends_with_exit_4_and_names_the_holder(
+    tmp_path: Path, warm_runs: WarmRuns
+) -> None:
+    with Sandbox(records=12) as box:
+        project = project_for(box, tmp_path, "rally")
+        ends: list[tuple[int, str]] = []
+
+        def try_another(_: Request) -> None:
+            box.before_list = None
+            run = warm_runs.start(tmp_path, ["pull", "rally.contacts", "--json"], environ_of(box))
+            ends.append((run.end(), run.json()["error"]))
+
+        box.before_list = try_another
+        assert pulled(project, "rally.contacts").exit_code == 0
+        (code, line) = ends[0]
+        assert code == 4
+        assert "another run holds warehouse.duckdb: pid " in line
+        assert "`roundtrip pull`" in line
+
+
+def test_an_older_warehouse_put_back_by_hand_heals_itself(tmp_path: Path) -> None:
+    with Sandbox(records=40) as box:
+        project = project_for(box, tmp_path, "rally")
+        tenant = box.tenant("rally")
+        pulled(project, "rally.contacts")
+        kept = shutil.copy2(project.warehouse, tmp_path / "kept")
+        people = [row["id"] for row in tenant.records("contacts")]
+        tenant.edit("contacts", people[0], phone="new")
+        tenant.create("contacts", email="new@example.com", firstName="New", lastName="One")
+        tenant.delete("contacts", people[1])
+        pulled(project, "rally.contacts", accept_deletes=True)
+        pulled(project, "rally.contacts")
+        healed = rows(project, "select id, phone, _deleted_at is null from rally.contacts order by id")
+        shutil.copy2(kept, project.warehouse)
+        assert pulled(project, "rally.contacts", accept_deletes=True).exit_code == 0
+        assert (
+            rows(project, "select id, phone, _deleted_at is null from rally.contacts order by id") == healed
+        )
+
+
+def test_notes_of_runs_on_another_file_say_nothing_about_one_put_back(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        first = status(project).connections[0]["resources"][0]["last_success"]
+        kept = shutil.copy2(project.warehouse, tmp_path / "kept")
+        box.tenant("rally").edit("contacts", box.tenant("rally").records("contacts")[0]["id"], phone="1")
+        pulled(project, "rally.contacts")
+        pulled(project, "rally.contacts")
+        assert status(project).connections[0]["resources"][0]["last_success"] > first
+        shutil.copy2(kept, project.warehouse)
+        assert status(project).connections[0]["resources"][0]["last_success"] == first
+
+
+def test_a_look_that_found_nothing_counts_also_after_the_next_generation(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        pulled(project, "rally.companies")
+        pulled(project, "rally.contacts")
+        looked = status(project).connections[0]["resources"]
+        pulled(project, "rally.deals")
+        assert status(project).connections[0]["resources"][1]["last_success"] == looked[1]["last_success"]
+        assert Warehouse(project.warehouse).pending_runs() == []
+
+
+def test_a_warehouse_of_an_older_version_is_read_as_it_is_and_brought_up_to_date(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        with duckdb.connect(str(project.warehouse)) as con:
+            con.execute("alter table roundtrip.resource_state drop column pass_since")
+            con.execute("drop table roundtrip.push_log")
+        before = project.warehouse.read_bytes()
+        assert status(project).connections[0]["resources"][0]["rows"] == 10
+        assert project.warehouse.read_bytes() == before
+        assert [each.name for each in (tmp_path / ".roundtrip").glob("*older*")] == []
+        box.tenant("rally").edit("contacts", box.tenant("rally").records("contacts")[0]["id"], phone="1")
+        result = pulled(project, "rally.contacts")
+        assert (result.exit_code, result.readings[0].since is not None) == (0, True)
+        assert rows(project, "select pass_since from roundtrip.resource_state") == [(None,)]
+
+
+def test_status_shows_what_was_counted_the_mark_and_the_last_error(
+    tmp_path: Path, warm_runs: WarmRuns
+) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        run = warm_runs.start(tmp_path, ["status", "--json"], environ_of(box))
+        assert run.end() == 0
+        (shown,) = next(each for each in run.json()["connections"] if each["connection"] == "rally")[
+            "resources"
+        ]
+        assert shown["counts"] == {"future": 0, "undated": 0, "extra": 0, "misfits": 0, "repairs": 0}
+        assert shown["last_error"] is None
+        assert 0 <= shown["freshness_s"] < 120
+        assert shown["watermark"] is not None
+        assert shown["last_success"] is not None
