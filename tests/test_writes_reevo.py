@@ -414,4 +414,4 @@ def test_what_cannot_be_read_is_sent_at_most_once(v1: Open, name: str) -> None:
         "activities": [an_activity(crm, f"a{i}") for i in range(3)],
     }
     assert [each.verdict for each in crm.send(name, *rows[name])] == ["created", "unknown", "absent"]
-    assert (len(crm.written(name)), crm.write(name).modes) == (2, {"create"})
+    assert (len(crm.written(name)), crm.write(name).modes) == (2, frozenset({"create"}))

@@ -7,7 +7,9 @@ deals and activities can be listed is found out by asking; where not, they are w
 There is no since-filter and no change stamp: every pull is a full pass, unchanged rows are dropped by hash,
 and a missing contact is confirmed by asking for it. Oddities: money is in the smallest unit of a currency
 that the API does not tell; `tags` can be written but are not in the documented record; `ai_score` is the
-vendor's own and cannot be written; an activity's time cannot be set.
+vendor's own and cannot be written; an activity's time cannot be set, so what is logged later carries the time
+of logging (put its own into `note`). Contacts, deals and activities are created one by one, deals also
+changed; contacts cannot be changed (`sources.vivre.writes`).
 """
 
 from sources.core import probing
@@ -25,6 +27,7 @@ from sources.core.connector import (
     pace_option,
 )
 from sources.core.reading import lazy_source
+from sources.vivre import writes
 
 # -- tables --------------------------------------------------------------------------------------
 
@@ -138,6 +141,7 @@ OPTIONS = (
     Option("workspace_id", "the workspace, `ws_…`, sent as X-Workspace-ID with every request", required=True),
     Option("currency", "currency of the workspace, which the API does not tell (B14)", default="INR"),
     Option("minor_units", "decimal places of that currency: 2 for paise (B14)", default=2),
+    *writes.OPTIONS,
     pace_option(60),
     *STAGE_OPTIONS,
 )
@@ -147,7 +151,9 @@ def _headers(connection: Connection) -> dict[str, str]:
     return {"X-Workspace-ID": str(connection.options["workspace_id"])}
 
 
-CONTRACT = Contract("v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS, probes=PROBES)
+CONTRACT = Contract(
+    "v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS, writes=writes.WRITES, probes=PROBES
+)
 
 CONNECTOR = Connector(
     crm="vivre",
