@@ -31,6 +31,7 @@ OPTIONS = (
         choices=("classic", "modern"),
     ),
     *classic.OPTIONS,
+    *modern.OPTIONS,
 )
 
 

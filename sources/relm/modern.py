@@ -3,11 +3,12 @@
 Keys `relm_live_…` and `relm_test_…`. Lists are cursor pages of at most 100, a keyset over creation time, and
 show deleted records as such when asked. Records carry `updated_at` and `version`, but no list takes a date
 filter or a sort, so every pull is a full pass and unchanged rows are dropped by hash; the cost counts against
-the monthly quota. In test mode records are erased seven days after their creation.
+the monthly quota. In test mode records are erased seven days after their creation. All four objects are
+written in batches (`sources.relm.modern_writes`); an address that is there already is refused, not updated.
 """
 
 from sources.core.connector import Contract, CursorPages, Resource, View, columns
-from sources.relm import probes
+from sources.relm import modern_writes, probes
 
 _PAGES = CursorPages(limit=100, has_more="has_more")
 _WITH_DELETED = ((("include_deleted", "true"),),)
@@ -173,6 +174,12 @@ VIEWS = {
     ),
 }
 
+OPTIONS = modern_writes.OPTIONS
+
 CONTRACT = Contract(
-    "modern", resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES), views=VIEWS, probes=probes.MODERN
+    "modern",
+    resources=(CONTACTS, COMPANIES, DEALS, ACTIVITIES),
+    views=VIEWS,
+    writes=modern_writes.WRITES,
+    probes=probes.MODERN,
 )

@@ -1,0 +1,290 @@
+"""What Relm Modern takes: batches of 100 operations, single updates under the version they were planned on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sources.core.bodies import decode_json, encode_json
+from sources.core.client import Answer
+from sources.core.connector import Outcome, Row
+from sources.core.errors import QuotaError
+from sources.relm.modern_results import decode_batch
+from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset
+from sources.sandbox.relm_modern_switches import RelmModernSwitches
+from tests.delivering import Door, door
+
+Open = Callable[..., Door]
+NAME = "relm_modern"
+BATCH = r"/batch\?"
+AT = "2026-02-03T10:00:00Z"
+
+
+@pytest.fixture
+def relm(tmp_path: Path) -> Iterator[Open]:
+    """Open a door to Relm's modern contract under the options and switches given."""
+    with ExitStack() as stack:
+
+        def opened(**given: Any) -> Door:
+            options = {name: given.pop(name) for name in ("update_by",) if name in given}
+            switches = RelmModernSwitches(**given)
+            return stack.enter_context(door(tmp_path, NAME, also=NAME, switches=switches, **options))
+
+        yield opened
+
+
+def leads(crm: Door, number: int) -> list[Row]:
+    return [
+        crm.new(f"l{i}@new.example", email=f"l{i}@new.example", first_name=f"F{i}") for i in range(number)
+    ]
+
+
+def someone(crm: Door, table: str = "contacts") -> dict[str, Any]:
+    return crm.box.tenant(NAME).records(table)[0]
+
+
+def verdicts(outcomes: list[Outcome]) -> list[str]:
+    return [each.verdict for each in outcomes]
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["rows", "results", "http", "bare"])
+def test_250_leads_go_in_three_batches_and_every_shape_of_answer_tells_their_ids(
+    relm: Open, answer: str
+) -> None:
+    crm = relm(batch_answer=answer)
+    rows = leads(crm, 250)
+    outcomes = crm.send("contacts", *rows)
+    held = {each["email"]: each["id"] for each in crm.box.tenant(NAME).records("contacts")}
+    assert set(verdicts(outcomes)) == {"created"}
+    assert [each.crm_id for each in outcomes] == [held[row.key] for row in rows]
+    assert crm.asked("POST", "/batch") == 3
+
+
+def test_a_bad_row_is_rejected_with_its_reason_and_the_others_land(relm: Open) -> None:
+    crm = relm()
+    rows = leads(crm, 3)
+    rows[1] = replace(rows[1], fields={**rows[1].fields, "type": "friend"})
+    outcomes = crm.send("contacts", *rows)
+    assert verdicts(outcomes) == ["created", "rejected", "created"]
+    assert outcomes[1].reason == "unknown_value: type does not take this value (type)"
+
+
+def test_a_batch_that_fails_whole_is_halved_to_the_bad_row_in_at_most_15_calls(relm: Open) -> None:
+    crm = relm(batch_atomic=True)
+    rows = leads(crm, 100)
+    rows[37] = replace(rows[37], fields={**rows[37].fields, "type": "friend"})
+    outcomes = crm.send("contacts", *rows)
+    assert [place for place, each in enumerate(outcomes) if each.verdict == "rejected"] == [37]
+    assert str(outcomes[37].reason).startswith("unknown_value")
+    assert verdicts(outcomes).count("created") == 99
+    assert crm.asked("POST", "/batch") <= 15
+
+
+@pytest.mark.parametrize("duplicate", ["conflict", "existing"])
+@pytest.mark.parametrize("answer", ["rows", "http"])
+def test_an_address_that_is_there_is_rejected_and_the_existing_record_named(
+    relm: Open, duplicate: str, answer: str
+) -> None:
+    crm = relm(duplicate_create=duplicate, batch_answer=answer)
+    there = crm.box.tenant(NAME).create("contacts", email="l0@new.example", first_name="Hand")
+    first, second = crm.send("contacts", *leads(crm, 2))
+    assert (first.verdict, first.crm_id, second.verdict) == ("rejected", there["id"], "created")
+    assert str(first.reason).startswith("already_in_crm")
+    assert crm.record("contacts", there["id"])["first_name"] == "Hand"
+
+
+def test_creates_and_updates_of_all_four_objects(relm: Open) -> None:
+    crm = relm()
+    (company,) = crm.send("companies", crm.new("pier.example", name="Pier", domain="pier.example"))
+    (contact,) = crm.send(
+        "contacts", crm.new("lee@pier.example", email="lee@pier.example", company_id=company.crm_id)
+    )
+    deal = {"title": "Crane", "value_cents": 1_250, "currency": "EUR", "primary_contact_id": contact.crm_id}
+    (made,) = crm.send("deals", crm.new("d1", **deal))
+    activity = {"type": "call", "body": "Rang", "contact_id": contact.crm_id, "occurred_at": AT}
+    (logged,) = crm.send("activities", crm.new("a1", **activity))
+    for name, outcome, changed in (
+        ("companies", company, {"domain": "quay.example"}),
+        ("deals", made, {"value_cents": 99}),
+        ("activities", logged, {"body": "Rang twice"}),
+    ):
+        (updated,) = crm.send(name, crm.change(str(outcome.crm_id), **changed))
+        assert (outcome.verdict, updated.verdict) == ("created", "updated")
+        assert changed.items() <= crm.record(name, outcome.crm_id).items()
+
+
+def test_updates_share_a_batch(relm: Open) -> None:
+    crm = relm()
+    held = crm.box.tenant(NAME).records("contacts")[:5]
+    outcomes = crm.send("contacts", *[crm.change(each["id"], phone="+1") for each in held])
+    assert (verdicts(outcomes), len(crm.box.requests)) == (["updated"] * 5, 1)
+
+
+def test_a_record_that_is_gone_is_rejected_and_the_others_land(relm: Open) -> None:
+    crm = relm()
+    rows = [crm.change("con_GONE", phone="+1"), crm.change(someone(crm)["id"], phone="+1")]
+    outcomes = crm.send("contacts", *rows)
+    assert verdicts(outcomes) == ["rejected", "updated"]
+    assert str(outcomes[0].reason).startswith("not_found")
+
+
+def test_custom_values_go_out_whole_and_the_required_name_with_every_change(relm: Open) -> None:
+    crm = relm(patch_needs_name=True)
+    known = {"title": "Crane", "custom_fields": {"tier": "gold"}, "version": 3}
+    row = replace(crm.change("deal_1", **{"custom_fields.size": 7}), known=known)
+    call = crm.lane("deals", "batch").encode([row, row], crm.session.connection)
+    patch = {"title": "Crane", "custom_fields": {"tier": "gold", "size": 7}}
+    operation = {"object": "deal", "method": "update", "id": "deal_1", "patch": patch}
+    assert decode_json(call.body) == {"operations": [operation, operation]}
+
+
+# -- single updates ------------------------------------------------------------------------------
+
+
+def test_an_update_alone_names_the_version_it_was_planned_on(relm: Open) -> None:
+    crm = relm()
+    held = someone(crm)
+    row = replace(crm.change(held["id"], phone="+1"), known={"version": held["version"]})
+    first, second = (
+        crm.send("contacts", row)[0],
+        crm.send("contacts", replace(row, fields={"phone": "+2"}))[0],
+    )
+    assert (first.verdict, second.verdict) == ("updated", "rejected")
+    assert str(second.reason).startswith("version_conflict: The record is at version")
+    assert crm.record("contacts", held["id"])["phone"] == "+1"
+
+
+def test_updates_can_go_one_by_one(relm: Open) -> None:
+    crm = relm(update_by="patch")
+    rows = [
+        replace(crm.change(each["id"], phone="+1"), known={"version": each["version"]})
+        for each in crm.box.tenant(NAME).records("contacts")[:3]
+    ]
+    crm.box.tenant(NAME).edit("contacts", rows[1].crm_id, phone="by hand")
+    assert verdicts(crm.send("contacts", *rows)) == ["updated", "rejected", "updated"]
+    assert (crm.asked("PATCH", "/contacts/"), crm.asked("POST", "/batch")) == (3, 0)
+
+
+@pytest.mark.parametrize("spelling", ["bare", "quoted"])
+def test_a_version_stands_in_the_header_as_the_setting_says(relm: Open, spelling: str) -> None:
+    crm = relm(if_match=spelling)
+    connection = crm.session.connection
+    connection = replace(connection, options={**connection.options, "if_match": spelling})
+    row = replace(crm.change("con_1", phone="+1"), known={"version": 3})
+    call = crm.lane("contacts", "patch").encode([row], connection)
+    assert call.headers == {"If-Match": "3" if spelling == "bare" else '"3"'}
+
+
+# -- lost answers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [ApplyThenDrop(), ApplyThenStatus(500), HalfBody()])
+def test_a_lost_batch_is_looked_up_and_never_sent_again(relm: Open, fault: Any) -> None:
+    crm = relm()
+    rule = crm.box.faults.add(fault, method="POST", path=BATCH)
+    outcomes = crm.send("contacts", *leads(crm, 30))
+    assert (rule.fired, set(verdicts(outcomes)), crm.asked("POST", "/batch")) == (1, {"created"}, 1)
+    assert len(crm.written("contacts")) == 30
+
+
+def test_rows_of_a_lost_batch_that_never_arrived_are_free_once_they_would_show(relm: Open) -> None:
+    crm = relm()
+    crm.box.faults.add(Reset(), method="POST", path=BATCH)
+    courier = crm.courier("contacts")
+    lost = crm.send("contacts", *leads(crm, 3))
+    crm.clock.sleep(300)
+    settled = courier.settle(crm.log.batches[0])
+    assert (verdicts(lost), verdicts(settled)) == (["unknown"] * 3, ["absent"] * 3)
+
+
+def test_lost_updates_are_told_by_their_records(relm: Open) -> None:
+    crm = relm()
+    held = crm.box.tenant(NAME).records("contacts")[:3]
+    rows = [replace(crm.change(each["id"], phone="+1"), before={"phone": each["phone"]}) for each in held]
+    crm.box.faults.add(ApplyThenDrop(), method="POST", path=BATCH)
+    assert verdicts(crm.send("contacts", *rows)) == ["updated"] * 3
+
+
+def test_lost_updates_that_never_arrived_are_told_as_well(relm: Open) -> None:
+    crm = relm()
+    held = crm.box.tenant(NAME).records("contacts")[:2]
+    rows = [replace(crm.change(each["id"], phone="+1"), before={"phone": each["phone"]}) for each in held]
+    crm.box.faults.add(Reset(), method="POST", path=BATCH)
+    assert verdicts(crm.send("contacts", *rows)) == ["absent"] * 2
+
+
+@pytest.mark.parametrize("name", ["companies", "deals", "activities"])
+def test_lost_creations_are_found_by_what_was_sent(relm: Open, name: str) -> None:
+    crm = relm()
+    lee = someone(crm)["id"]
+    rows = {
+        "companies": [crm.new(f"c{i}.example", name=f"C{i}", domain=f"c{i}.example") for i in range(3)],
+        "deals": [crm.new(f"d{i}", title="Crane", value_cents=i, primary_contact_id=lee) for i in range(3)],
+        "activities": [crm.new(f"a{i}", body="Rang", contact_id=lee, occurred_at=AT) for i in range(3)],
+    }
+    rule = crm.box.faults.add(ApplyThenDrop(), method="POST", path=BATCH)
+    outcomes = crm.send(name, *rows[name])
+    assert (rule.fired, verdicts(outcomes)) == (1, ["created"] * 3)
+    assert len({each.crm_id for each in outcomes}) == len(crm.written(name)) == 3
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def test_a_used_up_quota_stops_the_run_with_what_was_done_kept(relm: Open) -> None:
+    crm = relm(plan="free", quota=150)
+    outcomes = crm.send("contacts", *leads(crm, 250))
+    assert isinstance(crm.delivery.error, QuotaError)
+    assert [verdicts(outcomes).count(each) for each in ("created", "absent")] == [100, 150]
+    assert len(crm.written("contacts")) == 100
+
+
+def test_no_batch_is_larger_than_the_vendor_allows(relm: Open) -> None:
+    crm = relm()
+    assert {write.lanes["batch"].size for write in crm.session.contract.writes.values()} == {100}
+
+
+# -- reading answers -----------------------------------------------------------------------------
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 600) | st.sampled_from(["created", "failed", "con_1", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["data", "results", "index", "status", "id", "error", "code", "detail"]), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(_JSON, st.integers(1, 3))
+def test_any_answer_gives_one_outcome_per_row_in_order(body: Any, number: int) -> None:
+    rows = [Row(place + 7, f"k{place}", None, "create", {"email": "x@y.example"}) for place in range(number)]
+    outcomes = decode_batch(rows, Answer(200, {}, encode_json(body)))
+    assert [each.seq for each in outcomes] == [row.seq for row in rows]
+    assert all(each.crm_id for each in outcomes if each.verdict == "created")
+
+
+def test_results_in_another_order_are_matched_by_their_index() -> None:
+    rows = [Row(1, "a", None, "create", {}), Row(2, "b", None, "create", {})]
+    results = [
+        {"index": 1, "status": "created", "id": "con_b"},
+        {"index": 0, "status": "created", "id": "con_a"},
+    ]
+    outcomes = decode_batch(rows, Answer(200, {}, encode_json({"data": results})))
+    assert [each.crm_id for each in outcomes] == ["con_a", "con_b"]
+
+
+def test_fewer_results_than_rows_leave_all_rows_open() -> None:
+    rows = [Row(1, "a", None, "create", {}), Row(2, "b", None, "create", {})]
+    outcomes = decode_batch(rows, Answer(200, {}, encode_json([{"status": "created", "id": "con_a"}])))
+    assert verdicts(outcomes) == ["unknown", "unknown"]
