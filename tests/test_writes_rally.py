@@ -255,6 +255,15 @@ def test_activities_that_no_list_shows_yet_stay_open_and_are_not_sent_again(
     assert crm.asked("POST", "/activities/bulk") == 1
 
 
+def test_a_bulk_of_activities_left_open_by_a_kill_is_settled_by_looking(rally: Open) -> None:
+    crm = rally()
+    courier, lane = crm.courier("activities"), crm.lane("activities", "bulk")
+    batch = courier.batch(lane, [an_activity(crm, f"Call {n}") for n in range(3)])
+    courier.request(batch.call, lane)
+    assert [each.verdict for each in courier.settle(batch)] == ["created"] * 3
+    assert len(crm.written("activities")) == 3
+
+
 def test_absence_of_an_activity_counts_once_every_list_must_show_it(rally: Open) -> None:
     crm = rally()
     lane, row = crm.lane("activities", "bulk"), an_activity(crm, "Call")

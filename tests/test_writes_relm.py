@@ -128,6 +128,17 @@ def test_an_older_deal_of_the_same_content_is_not_taken_for_ours(relm: Open) -> 
     assert outcome.crm_id is None
 
 
+@pytest.mark.parametrize("was_applied", [True, False])
+def test_a_creation_left_open_by_a_kill_is_settled_under_its_key(relm: Open, was_applied: bool) -> None:
+    crm = relm()
+    courier, lane = crm.courier("activities"), crm.lane("activities", "create")
+    batch = courier.batch(lane, [crm.new(subject="Hello")])
+    if was_applied:
+        courier.request(batch.call, lane)
+    (outcome,) = courier.settle(batch)
+    assert (outcome.verdict, len(crm.written("activities"))) == ("created", 1)
+
+
 def test_absence_counts_only_where_links_are_looked_up_and_lists_had_time(relm: Open) -> None:
     crm = relm()
     contact = first(crm, "contacts")["id"]
