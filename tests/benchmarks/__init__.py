@@ -1,0 +1,1 @@
+"""Long runs and measurements, each by a command that prints its figures."""
