@@ -1,4 +1,4 @@
-"""Rows carried to a sandboxed CRM by the real client, without a warehouse: what CRMs take of them."""
+"""Rows carried to a sandboxed CRM by the real client: one by one without a warehouse, or by whole syncs."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from pipelines.progress import SilentProgress
+from pipelines.pull import pull
+from pipelines.push import PushResult, push
 from pipelines.settings import load_project
+from pipelines.warehouse import Warehouse
 from sources import load
 from sources.core.connector import Action, Lane, Match, Outcome, Row, Write
 from sources.core.sessions import Session, open_session
@@ -125,3 +129,33 @@ def door(
         connection = replace(connection, options=settings)
         with open_session(load(connection.crm), connection, clock=clock) as session:
             yield Door(box, name, session, clock)
+
+
+class Desk:
+    """A project with one connection to a sandboxed CRM and one sync into it."""
+
+    def __init__(self, root: Path, box: Sandbox, name: str, sync: str, **options: Any) -> None:
+        """Declare the sync `leads`, its TOML below `connection`; `options` are those of the connection."""
+        (root / ".dlt").mkdir(exist_ok=True)
+        text = f'[syncs.leads]\nconnection = "{name}"\n{sync}'
+        (root / ".dlt" / "config.toml").write_text(text, encoding="utf-8")
+        environ = {key: value for key, value in box.settings().items() if f"__{name.upper()}__" in key}
+        project = load_project(root, environ=environ)
+        settings = {**project.connections[name].options, "max_per_minute": None, **options}
+        connection = replace(project.connections[name], options=settings)
+        self.project = replace(project, connections={name: connection})
+
+    def pull(self, *targets: str) -> None:
+        """Pull resources."""
+        result = pull(self.project, targets, progress=SilentProgress())
+        assert result.exit_code == 0, result.error
+
+    def model(self, query: str) -> None:
+        """Make the model `marts.leads` of a query."""
+        warehouse = Warehouse(self.project.warehouse)
+        with warehouse.lock("test"), warehouse.generation() as con:
+            con.execute(f"create or replace table marts.leads as {query}")
+
+    def push(self) -> PushResult:
+        """Push the sync, one request at a time."""
+        return push(self.project, "leads", confirm=lambda made: True, progress=SilentProgress(), in_flight=1)

@@ -13,9 +13,10 @@ from sources.core.bodies import decode_json
 from sources.core.client import Answer
 from sources.core.connector import Row
 from sources.core.errors import ConfigError
+from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Html, Reset
 from sources.sandbox.reevo_switches import ReevoSwitches
-from tests.delivering import Door, door
+from tests.delivering import Desk, Door, door
 
 Open = Callable[..., Door]
 OPTIONS = {
@@ -415,3 +416,24 @@ def test_what_cannot_be_read_is_sent_at_most_once(v1: Open, name: str) -> None:
     }
     assert [each.verdict for each in crm.send(name, *rows[name])] == ["created", "unknown", "absent"]
     assert (len(crm.written(name)), crm.write(name).modes) == (2, frozenset({"create"}))
+
+
+# -- by whole syncs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["v2", "v1"])
+def test_contacts_are_synced_and_a_second_cycle_sends_nothing(tmp_path: Path, version: str) -> None:
+    key = "primary_email" if version == "v2" else "email"
+    sync = f'object = "contacts"\nmodel = "marts.leads"\nkey = "{key}"\n[syncs.leads.fields]\n'
+    fields = f'{key} = "mail"\nfirst_name = "first"\ntitle = "job"\n'
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "reevo", sync + fields, api_version=version)
+        desk.pull("reevo.accounts", "reevo.contacts")
+        desk.model("select 'Lee@pier.example' as mail, 'Lee' as first, 'CEO' as job")
+        first, quiet = desk.push(), desk.push()
+        assert (first.counts["created"], quiet.counts["unchanged"], first.exit_code) == (1, 1, 0)
+        desk.pull("reevo.accounts", "reevo.contacts")
+        desk.model("select 'lee@pier.example' as mail, 'Lee' as first, 'Boss' as job")
+        assert desk.push().counts["updated"] == 1
+        (held,) = box.tenant("reevo").records("contacts", first_name="Lee", title="Boss")
+        assert held["primary_email"] == "Lee@pier.example"

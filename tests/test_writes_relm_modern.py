@@ -1,4 +1,4 @@
-"""What Relm Modern takes: batches of 100 operations, single updates under the version they were planned on."""
+"""What Relm Modern takes: batches of 100 operations, single updates under the version planned on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,9 +15,10 @@ from sources.core.client import Answer
 from sources.core.connector import Outcome, Row
 from sources.core.errors import QuotaError
 from sources.relm.modern_results import decode_batch
+from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset
 from sources.sandbox.relm_modern_switches import RelmModernSwitches
-from tests.delivering import Door, door
+from tests.delivering import Desk, Door, door
 
 Open = Callable[..., Door]
 NAME = "relm_modern"
@@ -111,11 +112,12 @@ def test_creates_and_updates_of_all_four_objects(relm: Open) -> None:
     (made,) = crm.send("deals", crm.new("d1", **deal))
     activity = {"type": "call", "body": "Rang", "contact_id": contact.crm_id, "occurred_at": AT}
     (logged,) = crm.send("activities", crm.new("a1", **activity))
-    for name, outcome, changed in (
+    changes: list[tuple[str, Outcome, dict[str, Any]]] = [
         ("companies", company, {"domain": "quay.example"}),
         ("deals", made, {"value_cents": 99}),
         ("activities", logged, {"body": "Rang twice"}),
-    ):
+    ]
+    for name, outcome, changed in changes:
         (updated,) = crm.send(name, crm.change(str(outcome.crm_id), **changed))
         assert (outcome.verdict, updated.verdict) == ("created", "updated")
         assert changed.items() <= crm.record(name, outcome.crm_id).items()
@@ -139,7 +141,8 @@ def test_a_record_that_is_gone_is_rejected_and_the_others_land(relm: Open) -> No
 def test_custom_values_go_out_whole_and_the_required_name_with_every_change(relm: Open) -> None:
     crm = relm(patch_needs_name=True)
     known = {"title": "Crane", "custom_fields": {"tier": "gold"}, "version": 3}
-    row = replace(crm.change("deal_1", **{"custom_fields.size": 7}), known=known)
+    sized: dict[str, Any] = {"custom_fields.size": 7}
+    row = replace(crm.change("deal_1", **sized), known=known)
     call = crm.lane("deals", "batch").encode([row, row], crm.session.connection)
     patch = {"title": "Crane", "custom_fields": {"tier": "gold", "size": 7}}
     operation = {"object": "deal", "method": "update", "id": "deal_1", "patch": patch}
@@ -168,7 +171,7 @@ def test_updates_can_go_one_by_one(relm: Open) -> None:
         replace(crm.change(each["id"], phone="+1"), known={"version": each["version"]})
         for each in crm.box.tenant(NAME).records("contacts")[:3]
     ]
-    crm.box.tenant(NAME).edit("contacts", rows[1].crm_id, phone="by hand")
+    crm.box.tenant(NAME).edit("contacts", str(rows[1].crm_id), phone="by hand")
     assert verdicts(crm.send("contacts", *rows)) == ["updated", "rejected", "updated"]
     assert (crm.asked("PATCH", "/contacts/"), crm.asked("POST", "/batch")) == (3, 0)
 
@@ -288,3 +291,26 @@ def test_fewer_results_than_rows_leave_all_rows_open() -> None:
     rows = [Row(1, "a", None, "create", {}), Row(2, "b", None, "create", {})]
     outcomes = decode_batch(rows, Answer(200, {}, encode_json([{"status": "created", "id": "con_a"}])))
     assert verdicts(outcomes) == ["unknown", "unknown"]
+
+
+# -- by whole syncs ------------------------------------------------------------------------------
+
+
+def test_contacts_are_synced_and_a_second_cycle_sends_nothing(tmp_path: Path) -> None:
+    sync = (
+        'object = "contacts"\nmodel = "marts.leads"\nkey = "email"\n'
+        '[syncs.leads.fields]\nfirst_name = "first"\nphone = "phone"\n'
+    )
+    with Sandbox(records=10, also={NAME: NAME}) as box:
+        desk = Desk(tmp_path, box, NAME, sync)
+        desk.pull(f"{NAME}.contacts")
+        known = box.tenant(NAME).records("contacts")[0]["email"]
+        desk.model(
+            "select 'lead' || i || '@new.example' as email, 'F' || i as first, '+1' as phone"
+            f" from range(150) t(i) union all select '{known}', 'Known', '+2'"
+        )
+        first = desk.push()
+        desk.pull(f"{NAME}.contacts")
+        second = desk.push()
+        assert [first.counts[each] for each in ("created", "updated")] == [150, 1]
+        assert [second.counts[each] for each in ("created", "updated", "unchanged")] == [0, 0, 151]

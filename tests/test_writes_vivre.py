@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from sources.core.bodies import decode_json
 from sources.core.connector import Row
+from sources.core.errors import ConfigError
+from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset
 from sources.sandbox.vivre_rules import VivreSwitches
 from sources.vivre import writes
-from tests.delivering import Door, door
+from tests.delivering import Desk, Door, door
 
 Open = Callable[..., Door]
 CREATE = r"^/vivre/v1/contacts\?"
@@ -242,3 +244,32 @@ def test_a_type_that_the_vendor_does_not_know_is_told_before_sending(vivre: Open
     crm = vivre()
     row = crm.new("a1", contact_id="cnt_1", type="fax")
     assert crm.refusal("activities", row) == "type: the value is none of call, email, meeting, note"
+
+
+# -- by whole syncs ------------------------------------------------------------------------------
+
+
+def test_new_contacts_are_synced_and_known_ones_left_alone(tmp_path: Path) -> None:
+    sync = (
+        'object = "contacts"\nmodel = "marts.leads"\nkey = "email"\nmode = "create"\n'
+        '[syncs.leads.fields]\nname = "name"\ncompany = "company"\n'
+    )
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "vivre", sync)
+        desk.pull("vivre.contacts")
+        known = box.tenant("vivre").records("contacts")[0]["email"]
+        desk.model(
+            "select 'lee@pier.example' as email, 'Lee' as name, 'Pier' as company"
+            f" union all select '{known}', 'Other', 'Other'"
+        )
+        first = desk.push()
+        desk.pull("vivre.contacts")
+        second = desk.push()
+        assert [first.counts[each] for each in ("created", "updated", "skipped")] == [1, 0, 1]
+        assert [second.counts[each] for each in ("created", "updated")] == [0, 0]
+
+
+def test_a_sync_that_would_change_contacts_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    sync = 'object = "contacts"\nmodel = "marts.leads"\nkey = "email"\n[syncs.leads.fields]\nname = "name"\n'
+    with Sandbox(records=2) as box, pytest.raises(ConfigError, match="take create"):
+        Desk(tmp_path, box, "vivre", sync).project.sync("leads")
