@@ -305,6 +305,13 @@ def test_account_contact_makes_a_contact_with_its_account_whatever_it_answers(v1
     )
 
 
+def test_ids_that_no_answer_tells_are_asked_for(v1: Open) -> None:
+    crm = v1(upsert_answer="empty", create_answer="empty")
+    people = [crm.new(f"l{i}@new.example", email=f"l{i}@new.example") for i in range(3)]
+    firms = [crm.new(f"c{i}.example", name=f"C{i}", domain_name=f"c{i}.example") for i in range(3)]
+    assert all(each.crm_id for each in [*crm.send("contacts", *people), *crm.send("accounts", *firms)])
+
+
 def test_every_write_of_v1_asks_for_json_as_the_vendor_wants(v1: Open) -> None:
     crm = v1(payload_type="required")
     sent = crm.send("contacts", crm.new("lee@pier.example", email="lee@pier.example"))

@@ -72,6 +72,14 @@ def test_a_contact_is_created_and_its_id_told_whatever_the_answer(
     assert (held["stage"], held["tags"]) == ("proposal", ["referral"])
 
 
+def test_ids_that_no_answer_tells_are_asked_for_all_at_once(vivre: Open) -> None:
+    crm = vivre(created="empty", search_lag_s=3_600)
+    outcomes = crm.send("contacts", *[lead(crm, f"l{i}@new.example") for i in range(4)])
+    held = [at(crm, f"l{i}@new.example")[0]["id"] for i in range(4)]
+    assert [each.crm_id for each in outcomes] == held
+    assert crm.asked("GET", "/contacts") == 5
+
+
 def test_contacts_take_creates_only() -> None:
     assert writes.WRITES["contacts"].modes == {"create"}
     assert not any(each.updatable for each in writes.WRITES["contacts"].fields.values())

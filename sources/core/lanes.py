@@ -74,6 +74,17 @@ def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
 # -- looking -------------------------------------------------------------------------------------
 
 
+def one_by_one(look: Callable[["Client", Connection, Row, datetime], Sight | None]) -> Look:
+    """Make a lane's look of a look at one row: ids that no answer told are asked for many rows at once."""
+
+    def look_all(
+        client: "Client", connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        return [look(client, connection, row, since) for row in rows]
+
+    return look_all
+
+
 def look_by_id(
     folder: str,
     *,
@@ -82,12 +93,7 @@ def look_by_id(
 ) -> Look:
     """Make the look of a lane whose rows have ids; a 404 tells nothing where the path is not documented."""
 
-    def look(
-        client: "Client", connection: Connection, rows: Sequence[Row], since: datetime
-    ) -> list[Sight | None]:
-        return [_sight_by_id(client, row) for row in rows]
-
-    def _sight_by_id(client: "Client", row: Row) -> Sight | None:
+    def look(client: "Client", connection: Connection, row: Row, since: datetime) -> Sight | None:
         if not row.crm_id:
             return None
         try:
@@ -96,7 +102,7 @@ def look_by_id(
             return Sight() if is_documented else None
         return Sight(row.crm_id, record) if record.get("id") == row.crm_id else None
 
-    return look
+    return one_by_one(look)
 
 
 # -- checks before sending -----------------------------------------------------------------------

@@ -3,14 +3,14 @@
 Searches find parts of texts, cap their pages silently and carry no time stamps.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Client
 from sources.core.connector import Connection, Row, Sight
-from sources.core.lanes import record_in
+from sources.core.lanes import one_by_one, record_in
 from sources.core.looking import claim, is_certain, sight_of
 
 PREFIX = "/api/v1/public"
@@ -25,40 +25,34 @@ def account_at(client: Client, domain: str) -> Mapping[str, Any] | None:
     return next((each for each in found if str(each.get("domain_name") or "").lower() == domain), None)
 
 
-def account(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
+@one_by_one
+def account(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look for an account by its domain; one without stays open."""
-    (row,) = rows
     if not row.fields.get("domain_name"):
-        return [None]
-    return [sight_of(account_at(client, row.key), is_absent=is_certain(client, since))]
+        return None
+    return sight_of(account_at(client, row.key), is_absent=is_certain(client, since))
 
 
-def opportunity(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
+@one_by_one
+def opportunity(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look for an opportunity by name and account; of several that show the same none is taken."""
-    (row,) = rows
     asked = {name: row.fields.get(name) for name in ("display_name", "account_id")}
     found = list(_search(client, OPPORTUNITIES, {name: each for name, each in asked.items() if each}))
     record, twin = claim([row, row], found, mark="display_name", hidden=_HIDDEN)
     if twin is not None:
-        return [None]
-    return [sight_of(record, is_absent=not found and is_certain(client, since))]
+        return None
+    return sight_of(record, is_absent=not found and is_certain(client, since))
 
 
-def contact(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
+@one_by_one
+def contact(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look a contact up by its address, where the retrieval shows contacts as one object."""
-    (row,) = rows
     path = f"{PREFIX}/account_and_contact_retrieval"
     body = record_in(client.get(path, {"contact_email": row.key}, resource="look").json())
     found = body.get("contact")
     if not isinstance(found, Mapping) or str(found.get("email") or "").strip().lower() != row.key:
-        return [None]
-    return [sight_of(found, is_absent=False)]
+        return None
+    return sight_of(found, is_absent=False)
 
 
 def _search(client: Client, path: str, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,13 +1,13 @@
 """Looks at Reevo v2: records with their envelopes taken off, and what queries show of a new one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from sources.core.bodies import encode_json, moment_of
 from sources.core.client import Client
 from sources.core.connector import Connection, Row, Sight, Writable
-from sources.core.lanes import Look, look_by_id, record_in
+from sources.core.lanes import Look, look_by_id, one_by_one, record_in
 from sources.core.looking import claim, is_certain, sight_of
 
 PREFIX = "/api/v2"
@@ -43,15 +43,13 @@ def _value(envelope: Any, sent: Any) -> Any:
     return next((value[name] for name in names if name in value), value)
 
 
-def contact(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
+@one_by_one
+def contact(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look a contact up by its primary address."""
-    (row,) = rows
     found = _query(client, "contact", [_is("primary_email", row.key)])
     if found is None or len(found) > 1:
-        return [None]
-    return [sight_of(plain(found[0], row) if found else None, is_absent=is_certain(client, since))]
+        return None
+    return sight_of(plain(found[0], row) if found else None, is_absent=is_certain(client, since))
 
 
 def by_id(folder: str) -> Look:
@@ -63,36 +61,31 @@ def created(record_type: str, mark: str, fields: Mapping[str, Writable]) -> Look
     """Make the look for a new record: by the sync's own key where the CRM holds it, else by what was sent."""
     hidden = frozenset(name for name, writable in fields.items() if not writable.readable)
 
-    def look(
-        client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-    ) -> list[Sight | None]:
-        (row,) = rows
+    def look(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
         own = str(connection.options.get("own_key_field") or "")
         if own:
             found = _query(client, record_type, [_is(own, row.key)])
             record = plain(found[0], row) if found and len(found) == 1 else None
-            return [sight_of(record, is_absent=found == [] and is_certain(client, since))]
+            return sight_of(record, is_absent=found == [] and is_certain(client, since))
         named = [_is(mark, str(row.fields.get(mark))), _since("updated_at", since)]
         fresh = _made_since(_query(client, record_type, named), row, since)
-        return [_claimed(row, fresh, mark=mark, hidden=hidden, is_absent=is_certain(client, since))]
+        return _claimed(row, fresh, mark=mark, hidden=hidden, is_absent=is_certain(client, since))
 
-    return look
+    return one_by_one(look)
 
 
-def activity(
-    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
-) -> list[Sight | None]:
+@one_by_one
+def activity(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look for an activity among those of a record that it hangs on."""
-    (row,) = rows
     scope = next((name for name in _SCOPES if row.fields.get(name)), None)
     if scope is None:
-        return [None]
+        return None
     value = row.fields[scope]
     asked = {"contact_id": value[0]} if isinstance(value, list) else {scope: value}
     found = _page(client, "activity", {**asked, "created_from": _text(since), "limit": _PAGE})
     fresh = _made_since(found, row, since)
     is_absent = is_certain(client, since)
-    return [_claimed(row, fresh, mark="metadata.subject", hidden=_UNSHOWN, is_absent=is_absent)]
+    return _claimed(row, fresh, mark="metadata.subject", hidden=_UNSHOWN, is_absent=is_absent)
 
 
 def _made_since(

@@ -7,7 +7,7 @@ changed, no page tells how. Money goes out as whole numbers of the smallest unit
 exactly the size of that unit is held back as scaled twice. Stages and types are checked before sending.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,7 +17,7 @@ from sources.core.client import Client
 from sources.core.connector import Call, Connection, Lane, Option, Row, Sight, Writable, Write
 from sources.core.errors import RefusedError
 from sources.core.lanes import ALWAYS, Check, decode_single, field_check, first_of, look_by_id, path_of
-from sources.core.looking import is_certain, sight_of
+from sources.core.looking import is_certain
 
 OPTIONS = (
     Option(
@@ -109,24 +109,31 @@ def _contacts(client: Client, search: str = "") -> Iterator[Mapping[str, Any]]:
             return
 
 
-def _at_address(client: Client, key: str, search: str = "") -> dict[str, Mapping[str, Any]]:
-    """Give the contacts with exactly this address by id; the search itself finds parts of texts."""
-    return {
-        str(each.get("id")): each
-        for each in _contacts(client, search)
-        if str(each.get("email") or "").strip().lower() == key
-    }
+def _at_addresses(client: Client, keys: Collection[str], search: str = "") -> dict[str, list[Sight]]:
+    """Give the contacts with exactly these addresses; the search itself finds parts of texts."""
+    found: dict[str, dict[str, Sight]] = {}
+    for each in _contacts(client, search):
+        key, crm_id = str(each.get("email") or "").strip().lower(), str(each.get("id"))
+        if key in keys:
+            found.setdefault(key, {})[crm_id] = Sight(crm_id, each)
+    return {key: list(sights.values()) for key, sights in found.items()}
 
 
-def _look_contact(
+def _look_contacts(
     client: Client, connection: Connection, rows: Sequence[Row], since: datetime
 ) -> list[Sight | None]:
-    """Look for a contact by search, then in the whole list, for an index may lag behind."""
-    (row,) = rows
-    found = _at_address(client, row.key, row.key) or _at_address(client, row.key)
-    if len(found) > 1:
-        return [None]
-    return [sight_of(next(iter(found.values()), None), is_absent=is_certain(client, since))]
+    """Look for contacts by search, then for all others at once in the whole list: an index may lag behind."""
+    found: dict[str, list[Sight]] = {}
+    for row in rows:
+        found |= _at_addresses(client, {row.key}, row.key)
+    if unseen := {row.key for row in rows} - found.keys():
+        found |= _at_addresses(client, unseen)
+    absent = Sight() if is_certain(client, since) else None
+    return [_only(found[row.key]) if row.key in found else absent for row in rows]
+
+
+def _only(sights: Sequence[Sight]) -> Sight | None:
+    return sights[0] if len(sights) == 1 else None
 
 
 # -- checks --------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def _look_contact(
 def _inspect_contacts(client: Client, connection: Connection) -> Check:
     def is_new(row: Row) -> str | None:
         try:
-            found = _at_address(client, row.key, row.key)
+            found = _at_addresses(client, {row.key}, row.key)
         except RefusedError:  # a text that the search does not take tells nothing
             return None
         return "already_in_crm: a contact has this address; pull contacts first" if found else None
@@ -203,7 +210,7 @@ CONTACTS = Write(
         **{name: Writable(updatable=False) for name in ("company", "stage")},
         "tags": Writable("json", readable=False, updatable=False),
     },
-    lanes={"create": Lane("create", 1, _encode_contact, decode_single, look=_look_contact)},
+    lanes={"create": Lane("create", 1, _encode_contact, decode_single, look=_look_contacts)},
     lane=lambda row, connection: "create",
     inspect=_inspect_contacts,
 )
