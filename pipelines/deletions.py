@@ -32,11 +32,11 @@ def find_gone(
     if feed is not None and reading.has_feed:
         told = deltas.keep_live(con, reading, feed.ids(_entity(reading), {"deleted"}))
     absent = deltas.find_absent(con, reading) - told if reading.is_full else set()
-    _guard(con, reading, len(told | absent), max_share=max_share, max_number=max_number)
+    check_number(con, reading, len(told | absent), max_share=max_share, max_number=max_number)
     return told | _confirm(reading, absent)
 
 
-def _guard(
+def check_number(
     con: duckdb.DuckDBPyConnection,
     reading: Reading,
     missing: int,
@@ -44,6 +44,7 @@ def _guard(
     max_share: float | None,
     max_number: int,
 ) -> None:
+    """Raise `GuardError` when so many records are missing that a person must say that they are gone."""
     live = deltas.count_live(con, reading)
     if max_share is None or not is_mass_deletion(missing, live, max_share=max_share, max_number=max_number):
         return

@@ -4,7 +4,7 @@ Compares typed files with the published generation, inside DuckDB; writes nothin
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipelines.fetching import Reading, Segment, State
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.changes import watermark
 from sources.core.connector import FanOut, Resource
-from sources.core.errors import AuthError, ProtocolError, QuotaError, RateLimitError
+from sources.core.errors import AuthError, GuardError, ProtocolError, QuotaError, RateLimitError
 from sources.core.spool import sql_type
 
 
@@ -41,21 +41,30 @@ _NO_ROWS = """(
 
 
 def find_delta(
-    con: duckdb.DuckDBPyConnection, reading: Reading, files: Sequence[Path], folder: Path
+    con: duckdb.DuckDBPyConnection,
+    reading: Reading,
+    files: Sequence[Path],
+    folder: Path,
+    *,
+    guard: Callable[[int], None],
 ) -> Delta | None:
     """Write the rows that the warehouse does not hold in this version to a file, and count them.
 
     Of several versions of an id the latest wins. None when there is nothing to load; the first reading
-    of a resource gives a delta even without rows, so that its table comes to be.
+    of a resource gives a delta even without rows, so that its table comes to be. Where `guard` raises for
+    the number of records that the list shows as deleted, these are left as they were.
     """
     is_new_table = not has_table(con, reading.connection, reading.resource.name)
     if reading.absent or (not files and not is_new_table):
         return None
     _compare(con, reading, files, is_new_table=is_new_table)
-    counted = con.execute(
-        "select count(*) filter (is_new), count(*) filter (not is_new and not is_unchanged),"
-        " count(*) filter (is_unchanged), count(*) filter (is_gone and was_live) from fresh"
-    ).fetchall()[0]
+    counted = _counted(con)
+    try:
+        guard(reading.deleted + counted[3])
+    except GuardError as error:
+        reading.error = reading.error or error
+        con.execute("delete from fresh where is_gone and was_live")
+        counted = _counted(con)
     reading.new += counted[0]
     reading.changed += counted[1]
     reading.unchanged += counted[2]
@@ -73,6 +82,14 @@ def find_delta(
         f" to {literal(str(target))} (format parquet)"
     )
     return Delta(reading.resource, target, rows)
+
+
+def _counted(con: duckdb.DuckDBPyConnection) -> tuple[int, int, int, int]:
+    new, changed, unchanged, gone = con.execute(
+        "select count(*) filter (is_new), count(*) filter (not is_new and not is_unchanged),"
+        " count(*) filter (is_unchanged), count(*) filter (is_gone and was_live) from fresh"
+    ).fetchall()[0]
+    return new, changed, unchanged, gone
 
 
 def _compare(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, Queue
 from time import monotonic
-from typing import Any
+from typing import Any, TypedDict
 
 import duckdb
 
@@ -106,6 +106,13 @@ class _Findings:
     state: State
     delta: deltas.Delta | None = None
     gone: set[str] = field(default_factory=set)
+
+
+class _Most(TypedDict):
+    """How many deletions pass without a person's word; a share of None means any number."""
+
+    max_share: float | None
+    max_number: int
 
 
 class _PullRun:
@@ -283,14 +290,24 @@ class _PullRun:
                     con,
                     reading,
                     feed,
-                    max_share=None if self.accept_deletes else self.project.max_deletes_share,
-                    max_number=self.project.max_deletes,
+                    **self._most_deletes(),
                 )
             except ConnectorError as error:
                 reading.error = error
+        delta = deltas.find_delta(
+            con,
+            reading,
+            files,
+            self.folder,
+            guard=lambda missing: deletions.check_number(con, reading, missing, **self._most_deletes()),
+        )
+        gone = gone if reading.error is None else set()  # the list itself may show too many as deleted
         reading.deleted += len(gone)
-        delta = deltas.find_delta(con, reading, files, self.folder)
         return _Findings(deltas.next_state(reading, part[-1], lookback=self.lookback), delta, gone)
+
+    def _most_deletes(self) -> "_Most":
+        share = None if self.accept_deletes else self.project.max_deletes_share
+        return {"max_share": share, "max_number": self.project.max_deletes}
 
     def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
         sessions = {id(reading.session): reading.session for reading, _ in found}

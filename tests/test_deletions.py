@@ -136,6 +136,18 @@ def test_more_than_so_many_are_guarded_also_where_they_are_a_small_share(tmp_pat
         assert pulled(project, "rally.contacts").exit_code == 5
 
 
+def test_records_that_a_list_shows_as_deleted_are_guarded_too(tmp_path: Path) -> None:
+    with Sandbox(records=60, also={"relm_modern": "relm_modern"}) as box:
+        project = project_for(box, tmp_path, "relm_modern")
+        pulled(project, "relm_modern.contacts")
+        for person in first_ids(box, "relm_modern", 20):
+            box.tenant("relm_modern").edit("contacts", person, deleted=True)
+        result = pulled(project, "relm_modern.contacts")
+        assert (result.exit_code, gone(project, "relm_modern")) == (5, set())
+        assert pulled(project, "relm_modern.contacts", accept_deletes=True).exit_code == 0
+        assert len(gone(project, "relm_modern")) == 20
+
+
 def test_a_feed_that_does_not_reach_back_is_said_and_a_full_pass_finds_the_deletions(tmp_path: Path) -> None:
     time = TurnedTime(whole_second())
     with Sandbox(records=60, now=time, rally=RallySwitches(feed_retention_days=5, feed_gap="refused")) as box:
