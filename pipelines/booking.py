@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.identity import shown_key_sql
 from pipelines.journal import Booked, Header, Story
 from pipelines.warehouse import literal
 from sources.core.bodies import encode_json
@@ -30,10 +31,10 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
     _load(con, story.booked, folder / f"{header.run_id}.rows", "booked")
     con.execute("delete from roundtrip.push_log where run_id = ?", [header.run_id])
     con.execute(
-        """
+        f"""
         insert into roundtrip.push_log
-        select $run_id, $sync, $connection, $object, key, crm_id, action, status, sent, replaced, error,
-            batch_id, pushed_at
+        select $run_id, $sync, $connection, $object, {shown_key_sql("key")}, crm_id, action, status, sent,
+            replaced, error, batch_id, pushed_at
         from booked
         """,
         {**_names(header), "run_id": header.run_id, "sync": header.sync},

@@ -10,7 +10,7 @@ from typing import Literal
 from pipelines.warehouse import literal
 from sources.core.connector import Kind
 
-Form = Literal["text", "number", "bool", "timestamp", "json", "key"]
+Form = Literal["text", "number", "bool", "timestamp", "json", "key", "domain"]
 
 _FORMS: dict[Kind, Form] = {
     "text": "text",
@@ -24,6 +24,8 @@ _FORMS: dict[Kind, Form] = {
 # What surrounds an address in spreadsheets: spaces, tabs, line breaks, no-break spaces.
 _BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 _ADDRESS = r'^[^@\s,;:<>()"\[\]\\]+@([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$'
+_HOST = r"^([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$"
+_HOST_IN = r"^(?:(?:[a-z][a-z0-9+.-]*:)?//)?(?:www\.)?([^/?#:]*)"  # of a domain or an address on the web
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # as JSON spells it
 _SHORTEST_CUT = 40  # a shorter text that begins like ours is an edit, a longer one was cut by the CRM
 
@@ -56,6 +58,15 @@ def form_of_type(duckdb_type: str) -> Form:
     return "text"
 
 
+def kind_of_type(duckdb_type: str) -> Kind:
+    """Tell the kind of field that holds a model column's values."""
+    form = form_of_type(duckdb_type)
+    if form == "number":
+        name = duckdb_type.upper()
+        return "bigint" if "INT" in name else "decimal" if name.startswith("DECIMAL") else "double"
+    return next(kind for kind, each in _FORMS.items() if each == form)
+
+
 def email_key(value: str) -> str:
     """Trim and lower-case an address, for matching only."""
     return f"nullif(lower(trim({value}, {_BLANKS})), '')"
@@ -64,6 +75,17 @@ def email_key(value: str) -> str:
 def is_address(key: str) -> str:
     """Tell whether an email key can be an address at all."""
     return f"coalesce(length({key}) <= 254 and regexp_matches({key}, {literal(_ADDRESS)}), false)"
+
+
+def domain_key(value: str) -> str:
+    """Take the bare host out of a domain or web address, lower-case, for matching only."""
+    host = f"regexp_extract(lower(trim({value}, {_BLANKS})), {literal(_HOST_IN)}, 1)"
+    return f"nullif(rtrim({host}, '.'), '')"
+
+
+def is_host(key: str) -> str:
+    """Tell whether a domain key can be a host with a dot at all."""
+    return f"coalesce(length({key}) <= 253 and regexp_matches({key}, {literal(_HOST)}), false)"
 
 
 def as_text(value: str, duckdb_type: str) -> str:
@@ -83,6 +105,8 @@ def canonical(form: Form, text: str) -> str:
     """
     if form == "key":
         return email_key(text)
+    if form == "domain":
+        return domain_key(text)
     if form == "number":
         return f"coalesce({_number(text)}, nullif(trim({text}), ''))"
     if form == "bool":

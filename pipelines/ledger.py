@@ -4,14 +4,15 @@
 difference is decided by `plan`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import duckdb
 
-from pipelines.compare import email_key, is_echo
+from pipelines.compare import is_echo, pointer
+from pipelines.identity import key_in_mirror, place_in_mirror
 from pipelines.warehouse import has_table, literal, quoted
-from sources.core.connector import snake_case
+from sources.core.connector import Write, snake_case
 
 # A record's ledger row stays open until the CRM has been looked at after the push.
 _OPEN = "(ledger.echo_at is null or ledger.echo_at < ledger.pushed_at)"
@@ -22,13 +23,18 @@ def has_unsettled(con: duckdb.DuckDBPyConnection, connections: Collection[str]) 
     if not has_table(con, "roundtrip", "ledger"):
         return False
     wanted = list(connections)
+    # What no pull reads, no look settles.
+    by_look = (
+        "join roundtrip.resource_state as state"
+        " on state.connection = {0}.connection and state.resource = {0}.object"
+    )
     found = con.execute(
         f"""
-        select 1 from roundtrip.ledger as ledger where {_OPEN} and list_contains($wanted, ledger.connection)
+        select 1 from roundtrip.ledger as ledger {by_look.format("ledger")}
+        where {_OPEN} and list_contains($wanted, ledger.connection)
         union all
         select 1 from ({latest_unknown()}) as unknown
-        left join roundtrip.resource_state as state
-            on state.connection = unknown.connection and state.resource = unknown.object
+        {by_look.format("unknown")}
         where list_contains($wanted, unknown.connection)
             and (state.last_complete_at is null or state.last_complete_at <= unknown.pushed_at)
         limit 1
@@ -50,12 +56,19 @@ def latest_unknown() -> str:
     """
 
 
-def settle_echoes(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -> int:
+def settle_echoes(
+    con: duckdb.DuckDBPyConnection,
+    now: datetime | None = None,
+    *,
+    writes: Mapping[str, Mapping[str, Write]] | None = None,
+) -> int:
     """Take what the CRM shows now as the echo of what was sent, where it was looked at since; count the rows.
 
     A value that is no echo of ours was edited by somebody: the echo is then what was sent, so that the
-    difference shows. Record ids that no answer told are filled in by address.
+    difference shows. Record ids that no answer told are filled in by the natural key, for the connections
+    whose `writes` (connection -> object -> what can be written) are given.
     """
+    known = writes or {}
     mirrors = con.execute(
         f"""
         select distinct ledger.connection, ledger.object from roundtrip.ledger as ledger
@@ -65,18 +78,23 @@ def settle_echoes(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -
         """
     ).fetchall()
     return sum(
-        _settle(con, connection, object_name, now or datetime.now(UTC))
+        _settle(
+            con, connection, object_name, known.get(connection, {}).get(object_name), now or datetime.now(UTC)
+        )
         for connection, object_name in mirrors
         if has_table(con, connection, object_name)
     )
 
 
-def _settle(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, now: datetime) -> int:
+def _settle(
+    con: duckdb.DuckDBPyConnection, connection: str, object_name: str, write: Write | None, now: datetime
+) -> int:
     columns = _columns(con, connection, object_name)
     names = {"connection": connection, "object": object_name}
     mirror = f"{quoted(connection)}.{quoted(object_name)}"
-    pointers = _pointers(con, connection, object_name, columns)
-    con.execute(_compare_with(mirror, pointers, has_address="email" in columns), names)
+    pointers = _pointers(con, names, write, columns)
+    key = "null::varchar" if write is None else key_in_mirror(write, columns)
+    con.execute(_compare_with(mirror, pointers, key), names)
     # A row that somebody edited stays due for a comparison: its record is older than its echo.
     settled = con.execute(
         """
@@ -95,11 +113,11 @@ def _settle(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, n
     return int(settled[0][0])
 
 
-def _compare_with(mirror: str, pointers: str, *, has_address: bool) -> str:
+def _compare_with(mirror: str, pointers: str, key: str) -> str:
     """Write the table `settling`: each row that is due, its record's id, and what the mirror shows for it."""
     by_key = f"""
-    select {email_key("email" if has_address else "null::varchar")} as key, min(id) as id
-    from {mirror} where _deleted_at is null group by 1 having count(*) = 1
+    select {key} as key, min(id) as id
+    from {mirror} as mirror where _deleted_at is null group by 1 having count(*) = 1
     """
     is_known = "json_exists(pairs.echo, '/' || replace(replace(pair.key, '~', '~0'), '/', '~1'))"
     return f"""
@@ -137,29 +155,28 @@ def _compare_with(mirror: str, pointers: str, *, has_address: bool) -> str:
     """
 
 
-def _columns(con: duckdb.DuckDBPyConnection, connection: str, object_name: str) -> set[str]:
+def _columns(con: duckdb.DuckDBPyConnection, connection: str, object_name: str) -> dict[str, str]:
     rows = con.execute(
-        "select column_name from duckdb_columns()"
+        "select column_name, data_type from duckdb_columns()"
         " where database_name = current_database() and schema_name = ? and table_name = ?",
         [connection, object_name],
     ).fetchall()
-    return {name for (name,) in rows}
+    return dict(rows)
 
 
-def _pointers(con: duckdb.DuckDBPyConnection, connection: str, object_name: str, columns: set[str]) -> str:
+def _pointers(
+    con: duckdb.DuckDBPyConnection, names: Mapping[str, str], write: Write | None, columns: Mapping[str, str]
+) -> str:
     """Write the table of sent fields and where the mirror's record shows them, unreadable ones left out."""
     fields = con.execute(
         f"""
         select distinct unnest(json_keys(ledger.sent)) from roundtrip.ledger as ledger
-        where {_OPEN} and ledger.connection = ? and ledger.object = ?
+        where {_OPEN} and ledger.connection = $connection and ledger.object = $object
         """,
-        [connection, object_name],
+        dict(names),
     ).fetchall()
-    rows = [
-        f"({literal(name)}, {literal(path)})"
-        for (name,) in fields
-        if (path := _path_in_mirror(name, columns)) is not None
-    ]
+    places = {name: _place(write, name, columns) for (name,) in fields}
+    rows = [f"({literal(name)}, {pointer(*filter(None, place))})" for name, place in places.items() if place]
     return (
         f"select * from (values {', '.join(rows)}) as field(name, pointer)"
         if rows
@@ -167,9 +184,9 @@ def _pointers(con: duckdb.DuckDBPyConnection, connection: str, object_name: str,
     )
 
 
-def _path_in_mirror(field: str, columns: set[str]) -> str | None:
+def _place(write: Write | None, field: str, columns: Mapping[str, str]) -> tuple[str, str] | None:
+    if write is not None:
+        return place_in_mirror(write, field, columns)
     top, _, custom = field.partition(".")
     column = snake_case(top)
-    if column not in columns:
-        return None
-    return f"/{column}" + ("/" + custom.replace("~", "~0").replace("/", "~1") if custom else "")
+    return (column, custom) if column in columns else None

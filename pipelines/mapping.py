@@ -9,10 +9,26 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pipelines.compare import Form, Policy, as_text, canonical, email_key, form_of, form_of_type, pointer
+from pipelines.compare import (
+    Form,
+    Policy,
+    as_text,
+    canonical,
+    form_of_type,
+    kind_of_type,
+    pointer,
+)
+from pipelines.identity import (
+    Identity,
+    identity_of,
+    key_form_of,
+    key_of,
+    mirror_text,
+    place_in_mirror,
+)
 from pipelines.settings import FieldRule, Sync
 from pipelines.warehouse import quoted
-from sources.core.connector import Contract, Kind, Write, snake_case
+from sources.core.connector import Contract, Kind, Writable, Write
 from sources.core.errors import ConfigError
 
 
@@ -21,7 +37,8 @@ class MappedField:
     """One mapped field: SQL for its canonical value in the model and in the mirror, and its rules.
 
     `model` is SQL over the model's columns, `crm` over the mirror's row named `mirror`; `crm` is null for
-    a field that cannot be read back. `pointer` is where the ledger's JSON holds it.
+    a field that cannot be read back. `pointer` is where the ledger's JSON holds it. `is_key` marks the field
+    that identifies a record, which goes out as the model spells it.
     """
 
     number: int
@@ -34,19 +51,24 @@ class MappedField:
     pointer: str
     readable: bool
     is_key: bool
+    is_creatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """A sync's fields with the SQL of its model and of the address that identifies a row.
+    """A sync's fields with the SQL of its model, of the key that identifies a row, and of its spelling.
 
     `custom` is the mirror's further column from which custom fields are read, empty where none are mapped.
+    `custom_kinds` tells the kind of the model's column for each mapped custom field, by its key.
     """
 
     query: str
+    identity: Identity
     address: str
+    key: str
     fields: tuple[MappedField, ...]
     custom: str
+    custom_kinds: Mapping[str, Kind]
 
 
 def model_query(sync: Sync) -> str:
@@ -78,15 +100,37 @@ def read_mapping(
             f"syncs.{sync.name}.{setting}: {str(error).splitlines()[0][:200]}",
             hint="Run `roundtrip enrich` first, or name a table or view of the warehouse.",
         ) from error
-    _require_column(sync, model, sync.key_column, "key")
     reader = _Reader(sync, contract, model, mirror)
+    identity = identity_of(sync.key, reader.write)
+    column = sync.key_column if identity.by == "key" else sync.key
+    _require_column(sync, model, column, "key")
     fields = tuple(reader.field(number, rule) for number, rule in enumerate(sync.fields))
-    address = as_text(_column(sync.key_column), model[sync.key_column.lower()])
-    return FieldMapping(query, address, fields, reader.custom_values())
+    address = reader.text(column)
+    others = (reader.text(_column_of(sync, field)) for field in identity.fields[1:])
+    return FieldMapping(
+        query=query,
+        identity=identity,
+        address=address,
+        key=key_of(identity, reader.write, (address, *others)),
+        fields=fields,
+        custom=reader.custom_values(),
+        custom_kinds=reader.custom_kinds,
+    )
+
+
+def is_custom(write: Write, field: str) -> bool:
+    """Tell whether a field lies below the prefix for custom fields, and is none that the CRM declares."""
+    top, dot, custom = field.partition(".")
+    return bool(dot and custom) and top == write.custom and field not in write.fields
+
+
+def writable_of(write: Write, field: str) -> Writable:
+    """Tell what can be done with a field; of custom ones the CRM declares no more than the clearing."""
+    return write.fields.get(field) or Writable(clearable=write.custom_clearable)
 
 
 class _Reader:
-    """Turn the rules of one sync into fields; custom values are taken out of their object in one go."""
+    """Turn the rules of one sync into fields; values of one object are taken out of it in one go."""
 
     def __init__(
         self, sync: Sync, contract: Contract, model: Mapping[str, str], mirror: Mapping[str, str]
@@ -94,58 +138,71 @@ class _Reader:
         self.sync = sync
         self.contract = contract
         self.write = contract.writes[sync.object]
+        self.identity = identity_of(sync.key, self.write)
         self.model = model
         self.mirror = mirror
-        self._customs: list[str] = []
+        self.custom_kinds: dict[str, Kind] = {}
+        self._nested: dict[str, list[str]] = {}
+
+    def text(self, column: str) -> str:
+        """Write the text of a column of the model."""
+        return as_text(_column(column), self.model[column.lower()])
 
     def field(self, number: int, rule: FieldRule) -> MappedField:
         """Check one rule and write its SQL."""
         _require_column(self.sync, self.model, rule.column, f"fields.{rule.field}")
         _require_field(self.sync, self.contract, self.write, rule.field)
         type_name = self.model[rule.column.lower()]
-        top, _, custom = rule.field.partition(".")
-        kind: Kind = "text" if custom else self.write.fields[top].kind
-        form: Form = form_of_type(type_name) if custom else form_of(kind)
-        is_key = rule.field == self.write.key
-        form = "key" if is_key else form
-        shown = self._shown(top, custom)
+        writable, form = writable_of(self.write, rule.field), form_of_type(type_name)
+        if is_custom(self.write, rule.field):
+            self.custom_kinds[rule.field.partition(".")[2]] = kind_of_type(type_name)
+        else:
+            form = key_form_of(self.identity, rule.field, self.write)
+        shown = self._shown(rule.field)
         return MappedField(
             number=number,
             name=rule.field,
-            kind=kind,
+            kind=writable.kind,
             form=form,
             policy=Policy(
-                rule.write, clears=rule.nulls == "clear", model_wins=self.sync.conflicts == "model_wins"
+                rule.write if writable.updatable else "on_create",
+                clears=rule.nulls == "clear",
+                model_wins=self.sync.conflicts == "model_wins",
             ),
-            model=canonical(form, as_text(_column(rule.column), type_name)),
+            model=canonical(form, self.text(rule.column)),
             crm="null::varchar" if shown is None else canonical(form, shown),
             pointer=pointer(rule.field),
             readable=shown is not None,
-            is_key=is_key,
+            is_key=self.identity.by == "key" and rule.field == self.write.key,
+            is_creatable=writable.creatable,
         )
 
     def custom_values(self) -> str:
-        """Write the mirror's column `plan_custom`: the mapped custom values of a record, as texts."""
-        if not self._customs:
-            return ""
-        column = quoted(snake_case(self.write.custom or ""))
-        return f", json_extract_string(mirror.{column}, [{', '.join(self._customs)}]) as plan_custom"
+        """Write further columns of the mirror: the mapped values in each of its objects, as texts."""
+        return "".join(
+            f", json_extract_string(mirror.{quoted(column)}, [{', '.join(pointers)}])"
+            f" as {quoted(_values_in(column))}"
+            for column, pointers in self._nested.items()
+        )
 
-    def _shown(self, top: str, custom: str) -> str | None:
-        if not custom:
-            return mirror_text(top, self.mirror) if self.write.fields[top].readable else None
-        if snake_case(top) not in self.mirror:
+    def _shown(self, field: str) -> str | None:
+        place = place_in_mirror(self.write, field, self.mirror)
+        if place is None:
             return None
-        self._customs.append(pointer(custom))
-        return f"mirror.plan_custom[{len(self._customs)}]"
+        column, key = place
+        if not key:
+            return mirror_text(column, self.mirror)
+        pointers = self._nested.setdefault(column, [])
+        pointers.append(pointer(key))
+        return f"mirror.{quoted(_values_in(column))}[{len(pointers)}]"
 
 
-def mirror_text(field: str, mirror: Mapping[str, str]) -> str | None:
-    """Write the text of a top-level field in the mirror; None where the mirror cannot hold it."""
-    column = snake_case(field)
-    if column in mirror:
-        return as_text(f"mirror.{quoted(column)}", mirror[column])
-    return f"json_extract_string(mirror._extra, {pointer(field)})" if "_extra" in mirror else None
+def _values_in(column: str) -> str:
+    return f"plan_in_{column}"
+
+
+def _column_of(sync: Sync, field: str) -> str:
+    return next(rule.column for rule in sync.fields if rule.field == field)
 
 
 def _column(name: str) -> str:
@@ -161,12 +218,12 @@ def _require_column(sync: Sync, model: Mapping[str, str], column: str, setting: 
 
 
 def _require_field(sync: Sync, contract: Contract, write: Write, field: str) -> None:
-    top, dot, custom = field.partition(".")
-    if (not dot and top in write.fields) or (dot and custom and top == write.custom):
+    if field in write.fields or is_custom(write, field):
         return
     setting = f"syncs.{sync.name}.fields.{field}"
-    readable = {column.source for column in contract.resource(write.resource).columns}
-    if not dot and field in readable and field != write.custom:
+    resources = [each for each in contract.resources if each.name == write.resource]
+    readable = {column.source for each in resources for column in each.columns}
+    if field in readable and field != write.custom:
         raise ConfigError(
             f"{setting}: {sync.object} of {sync.connection} show '{field}', but it cannot be written"
         )
@@ -181,8 +238,3 @@ def _require_field(sync: Sync, contract: Contract, write: Write, field: str) -> 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (nearest: '{near[0]}')" if near else ""
-
-
-def key_of_mirror(write: Write, mirror: Mapping[str, str]) -> str:
-    """Write the key of the mirror's row named `mirror`."""
-    return email_key(mirror_text(write.key, mirror) or "null::varchar")

@@ -4,44 +4,28 @@ Temporary tables only, so it runs on a warehouse opened read-only. What the rows
 guard and the seal are left to `plan`.
 """
 
-from dataclasses import dataclass
-
 import duckdb
 
 from pipelines.compare import (
     as_json,
     canonical,
-    email_key,
     form_of,
-    is_address,
+    form_of_type,
     is_echo,
     json_object,
     misfits,
     verdict,
 )
-from pipelines.ledger import latest_unknown
-from pipelines.mapping import FieldMapping, MappedField, key_of_mirror, mirror_text
+from pipelines.identity import can_update, is_valid_key, mirror_text
+from pipelines.mapping import FieldMapping, MappedField
+from pipelines.matching import Target, find_records
 from pipelines.settings import Sync
-from pipelines.warehouse import literal, quoted
-from sources.core.connector import Connection, Kind, Write
+from pipelines.warehouse import literal
+from sources.core.connector import Kind, snake_case
 
 _APPLIES = (
     "(has_ledger and (ledger_id is null or ledger_id is not distinct from record_id or state = 'awaiting'))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a sync writes to: its connection, what can be written, the mirror's columns with their types."""
-
-    connection: Connection
-    write: Write
-    mirror: dict[str, str]
-
-    @property
-    def table(self) -> str:
-        """Give the mirror's table."""
-        return f"{quoted(self.connection.name)}.{quoted(self.write.resource)}"
 
 
 def compose(con: duckdb.DuckDBPyConnection, sync: Sync, target: Target, mapping: FieldMapping) -> None:
@@ -54,7 +38,7 @@ def compose(con: duckdb.DuckDBPyConnection, sync: Sync, target: Target, mapping:
     resource = {"connection": target.connection.name, "resource": target.write.resource}
     con.execute(_read_model(mapping))
     con.execute(_collapse_twins(mapping))
-    con.execute(_match(mapping, target), {**names, **resource})
+    con.execute(find_records(mapping, target), {**names, **resource})
     con.execute(_judge(mapping))
     con.execute(_list_rows(sync, target, mapping))
     con.execute(
@@ -68,8 +52,8 @@ def _read_model(mapping: FieldMapping) -> str:
     values = "".join(f", {field.model} as m{field.number}" for field in mapping.fields)
     return f"""
     create or replace temp table plan_model as
-    select *, {is_address("key")} as is_valid from (
-        select {mapping.address} as address, {email_key(mapping.address)} as key{values}
+    select *, {is_valid_key(mapping.identity, "key")} as is_valid from (
+        select {mapping.address} as address, {mapping.key} as key{values}
         from ({mapping.query}) as model
     )
     """
@@ -95,80 +79,6 @@ def _collapse_twins(mapping: FieldMapping) -> str:
     """
 
 
-def _match(mapping: FieldMapping, target: Target) -> str:
-    """Find each row's record: by the id the CRM once gave, else by address; and what we know it holds.
-
-    Rows that are plainly at rest are left out: the model says nothing else than the CRM shows.
-    """
-    differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
-    values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
-    key = key_of_mirror(target.write, target.mirror)
-    return f"""
-    create or replace temp table plan_matched as
-    with looked as (
-        select max(last_complete_at) as at from roundtrip.resource_state
-        where connection = $connection and resource = $resource
-    ),
-    ledger as (
-        select key, crm_id, sent, echo, echo_at, pushed_at from roundtrip.ledger
-        where connection = $connection and object = $object
-    ),
-    unknown as (
-        select key from ({latest_unknown()}) as latest, looked
-        where connection = $connection and object = $object and pushed_at >= looked.at
-    ),
-    mirror as (select mirror.*, {key} as plan_key{mapping.custom} from {target.table} as mirror),
-    keyed as (
-        select plan_key as key, count(*) as records, min(id) as id
-        from mirror where _deleted_at is null group by plan_key
-    ),
-    found as (
-        select
-            candidate.*,
-            ledger.key is not null as has_ledger,
-            ledger.crm_id as ledger_id,
-            ledger.sent, ledger.echo, ledger.echo_at, ledger.pushed_at,
-            pinned.id is not null as is_seen,
-            keyed.records,
-            coalesce(
-                case when pinned._deleted_at is null then pinned.id end,
-                case when keyed.records = 1 then keyed.id end
-            ) as record_id,
-            unknown.key is not null as is_unknown,
-            looked.at > ledger.pushed_at as has_looked
-        from plan_candidates as candidate
-        cross join looked
-        left join ledger on ledger.key = candidate.key
-        left join mirror as pinned on pinned.id = ledger.crm_id
-        left join keyed on keyed.key = candidate.key
-        left join unknown on unknown.key = candidate.key
-    ),
-    matched as (
-    select
-        found.* exclude (has_looked),
-        coalesce(has_looked or mirror._synced_at > found.pushed_at, false) as is_looked,
-        mirror._synced_at as synced_at,
-        case
-            when record_id is null then case when has_ledger then 'key' else 'new' end
-            when records > 1 or mirror.plan_key is distinct from found.key then 'id'
-            else 'key'
-        end as match,
-        case
-            when record_id is null and records > 1 then 'ambiguous'
-            when record_id is not null then 'there'
-            when has_ledger and not coalesce(has_looked, false) and not is_seen then 'awaiting'
-            else 'missing'
-        end as state
-        {values}
-    from found
-    left join mirror on mirror.id = found.record_id
-    )
-    select * from matched
-    where state <> 'there' or {differs}
-        or (has_ledger and (echo_at is null or synced_at > echo_at))
-    """
-
-
 def _judge(mapping: FieldMapping) -> str:
     """Judge field by field the rows that are not plainly at rest."""
     sent = "".join(f", {_sent(field)}" for field in mapping.fields)
@@ -191,12 +101,6 @@ def _judge(mapping: FieldMapping) -> str:
     known as (select * exclude ({old}){now} from remembered)
     select *{verdicts} from known
     """
-
-
-def _may_differ(field: MappedField) -> str:
-    name = f"m{field.number}"
-    has_wish = "true" if field.policy.clears else f"{name} is not null"
-    return f"{has_wish} and {name} is distinct from c{field.number}"
 
 
 def _sent(field: MappedField) -> str:
@@ -233,25 +137,20 @@ def _list_rows(sync: Sync, target: Target, mapping: FieldMapping) -> str:
             "rejected", "'duplicate_key'", "is_valid and key not in (select key from plan_candidates)", fields
         ),
         _held("rejected", "'ambiguous'", "state = 'ambiguous'", fields, "m{n} is not null"),
+        _held("skipped", "'not_there'", "state = 'gone'", fields, "m{n} is not null"),
         _held("unknown", "'unknown_outcome'", f"{_IS_UNKNOWN} and (state <> 'there' or {writes})", fields),
     ]
     if sync.mode == "create":
-        parts.append(
-            _held(
-                "skipped",
-                "'already_in_crm'",
-                f"{_IS_FREE} and state in ('there', 'awaiting') and ({writes})",
-                fields,
-            )
-        )
+        is_left_out = f"{_IS_FREE} and state in ('there', 'awaiting') and ({writes})"
+        parts.append(_held("skipped", _why_only_created(target, mapping), is_left_out, fields))
     else:
-        parts += _updates(target, fields, writes)
+        parts += _updates(target, mapping, writes)
     if sync.mode == "update":
         parts.append(
             _held("skipped", "'not_in_crm'", f"{_IS_FREE} and state = 'missing'", fields, "m{n} is not null")
         )
     else:
-        parts += _creates(target, fields)
+        parts += _creates(target, mapping)
     listed = "\n    union all\n    ".join(parts)
     return f"""
     create or replace temp table plan_rows as
@@ -261,21 +160,28 @@ def _list_rows(sync: Sync, target: Target, mapping: FieldMapping) -> str:
     """
 
 
-_IS_UNKNOWN = "state <> 'ambiguous' and is_unknown"
-_IS_FREE = "state <> 'ambiguous' and not is_unknown"
+_IS_UNKNOWN = "state not in ('ambiguous', 'gone') and is_unknown"
+_IS_FREE = "state not in ('ambiguous', 'gone') and not is_unknown"
 
 
-def _updates(target: Target, fields: tuple[MappedField, ...], writes: str) -> list[str]:
-    known = _known(target)
+def _why_only_created(target: Target, mapping: FieldMapping) -> str:
+    is_ours = mapping.identity.by == "row" or not target.has_mirror
+    return "'cannot_update'" if is_ours and not can_update(target.write) else "'already_in_crm'"
+
+
+def _updates(target: Target, mapping: FieldMapping, writes: str) -> list[str]:
+    fields = mapping.fields
     is_there = f"{_IS_FREE} and state in ('there', 'awaiting')"
     can_send = "(record_id is not null or ledger_id is not null)"
     wrong = _listed_names([(field, f"v{field.number} = 'write' and {_misfit(field)}") for field in fields])
+    # A pull tells a record's id by its key; where there is none, an id that no answer told stays unknown.
+    waits = "'awaiting_pull'" if mapping.identity.by == "key" and target.has_mirror else "'id_not_known'"
     update = _row(
         "planned",
         action="'update'",
         fields=_members(fields, "v{n} = 'write'"),
         before=_members(fields, "v{n} = 'write'", letter="c"),
-        known=f"(select {known} from {target.table} as mirror where mirror.id = record_id)",
+        known=_known(target),
         source=f"plan_judged where {is_there} and ({writes}) and {can_send} and {wrong} is null",
     )
     held = [
@@ -285,7 +191,7 @@ def _updates(target: Target, fields: tuple[MappedField, ...], writes: str) -> li
             f"{is_there} and {can_send} and {wrong} is not null",
             fields,
         ),
-        _held("skipped", "'awaiting_pull'", f"{is_there} and ({writes}) and not {can_send}", fields),
+        _held("skipped", waits, f"{is_there} and ({writes}) and not {can_send}", fields),
         *(
             _held(status, reason, f"{is_there} and ({_any(fields, word)})", fields, f"v{{n}} = '{word}'")
             for status, word, reason in (
@@ -298,8 +204,9 @@ def _updates(target: Target, fields: tuple[MappedField, ...], writes: str) -> li
     return [update, *held]
 
 
-def _creates(target: Target, fields: tuple[MappedField, ...]) -> list[str]:
-    write = target.write
+def _creates(target: Target, mapping: FieldMapping) -> list[str]:
+    write, has_key = target.write, mapping.identity.by == "key"
+    fields = tuple(field for field in mapping.fields if field.is_creatable)
     mapped = {field.name: field for field in fields}
     wrong = _listed_names([(field, _misfit(field)) for field in fields])
     defaults = {
@@ -307,12 +214,14 @@ def _creates(target: Target, fields: tuple[MappedField, ...]) -> list[str]:
         for name, value in write.defaults(target.connection).items()
         if value is not None
     }
-    lacking, filled = [], [(write.key, as_json("text", "address"), "true")]
+    lacking: list[str] = []
+    filled = [(write.key, as_json("text", "address"), "true")] if has_key else []
     for name, value in defaults.items():
         field = mapped.get(name)
         filled.append((name, as_json("text", value), f"m{field.number} is null" if field else "true"))
     for name, writable in write.fields.items():
-        if writable.required and name != write.key and name not in defaults:
+        is_given = name in defaults or (has_key and name == write.key)
+        if writable.required and not is_given:
             field = mapped.get(name)
             lacking.append(
                 f"case when {f'm{field.number} is null' if field else 'true'} then {literal(name)} end"
@@ -417,17 +326,24 @@ def _held_from_model(status: str, reason: str, condition: str, fields: tuple[Map
 
 
 def _known(target: Target) -> str:
-    """Write the mirror's record as JSON, as far as its fields can be written: what completes a body."""
+    """Write the mirror's record as JSON, as far as it completes a body."""
+    write, mirror = target.write, target.mirror
+    if not target.has_mirror:
+        return "null::varchar"
     members = []
-    for name, writable in target.write.fields.items():
-        text = mirror_text(name, target.mirror) if writable.readable else None
+    for name, writable in write.fields.items():
+        text = mirror_text(name, mirror) if writable.readable and "." not in name else None
         if text is not None:
             members.append((name, _json_of(writable.kind, text), f"{text} is not null"))
-    custom = target.write.custom
-    text = mirror_text(custom, target.mirror) if custom else None
-    if custom and text is not None:
-        members.append((custom, text, f"json_valid({text})"))
-    return json_object(members)
+    for name in write.also_known:
+        text = mirror_text(name, mirror)
+        if text is not None:
+            form = form_of_type(mirror.get(snake_case(name), "varchar"))
+            members.append((name, as_json(form, canonical(form, text)), f"{text} is not null"))
+    text = mirror_text(write.custom_column or write.custom, mirror) if write.custom else None
+    if write.custom and text is not None:
+        members.append((write.custom, text, f"json_valid({text})"))
+    return f"(select {json_object(members)} from {target.table} as mirror where mirror.id = record_id)"
 
 
 def _json_of(kind: Kind, text: str) -> str:

@@ -14,15 +14,17 @@ from typing import Any
 import duckdb
 import msgspec
 
+from pipelines.identity import shown_key
 from pipelines.journal import left_over
 from pipelines.mapping import read_mapping
-from pipelines.outbox import Target, compose
+from pipelines.matching import Target
+from pipelines.outbox import compose
 from pipelines.progress import Progress
 from pipelines.settings import Project, Sync
 from pipelines.warehouse import Warehouse, has_table
 from sources import load
 from sources.core.bodies import with_fields
-from sources.core.connector import Connection, Contract, Row, Write
+from sources.core.connector import Connection, Contract, Kind, Row, Write
 from sources.core.errors import GuardError
 
 LISTED_ROWS = 1_000
@@ -50,6 +52,7 @@ class Plan:
     """One push, worked out: what is sent, in which order, what is held back, and the seal over it.
 
     `unchanged` counts the model's records of which nothing is sent or held back, `live` the CRM's records.
+    `custom_kinds` tells, by their keys, which custom fields are mapped and of what kind their columns are.
     """
 
     con: duckdb.DuckDBPyConnection = field(repr=False)
@@ -62,6 +65,7 @@ class Plan:
     sent: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     seal: str = ""
+    custom_kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def changes(self) -> int:
@@ -171,11 +175,12 @@ def make_plan(
     connection = project.connection(sync.connection)
     contract: Contract = load(connection.crm).contract(connection)
     write = contract.writes[sync.object]
-    _require_pull(con, connection, write)
+    if write.resource:
+        _require_pull(con, connection, write)
     target = Target(connection, write, _columns(con, connection.name, write.resource))
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
-    made = Plan(con, sync, connection, write, limit)
+    made = Plan(con, sync, connection, write, limit, custom_kinds=mapping.custom_kinds)
     _count(made, target)
     made.seal = _seal(made)
     return made
@@ -190,18 +195,21 @@ def check_guard(made: Plan) -> None:
         return
     if most <= 1 and made.live and made.changes <= most * made.live:
         return
-    share = (
-        f"{made.changes / made.live:.0%} of its {made.live} records"
-        if made.live
-        else "the CRM shows no records"
-    )
-    name = made.sync.name
+    name, share = made.sync.name, _share(made)
     raise GuardError(
         f"{made.changes} records would change ({share}), over max_changes = {most:g}; nothing was sent",
         connection=made.connection.name,
         resource=made.write.object,
         hint=f"Look at `roundtrip plan {name}`, then raise syncs.{name}.max_changes or use --limit.",
     )
+
+
+def _share(made: Plan) -> str:
+    if made.live:
+        return f"{made.changes / made.live:.0%} of its {made.live} records"
+    if made.write.resource:
+        return "the CRM shows no records"
+    return "a share of what the CRM cannot show is not known: give a number"
 
 
 def show(made: Plan, most_rows: int | None) -> PlanResult:
@@ -227,7 +235,8 @@ def entry(row: Row | Held, *, action: str | None, reason: str | None = None) -> 
         name: {"old": _plain(row.before.get(name)), "new": _plain(value)}
         for name, value in row.fields.items()
     }
-    return {"key": row.key, "crm_id": row.crm_id, "action": action, "reason": reason, "fields": values}
+    key = None if row.key is None else shown_key(row.key)
+    return {"key": key, "crm_id": row.crm_id, "action": action, "reason": reason, "fields": values}
 
 
 def _record(
@@ -285,7 +294,8 @@ def _require_pull(con: duckdb.DuckDBPyConnection, connection: Connection, write:
 
 def _count(made: Plan, target: Target) -> None:
     con = made.con
-    made.live = _number(con, f"select count(*) from {target.table} where _deleted_at is null")
+    if target.has_mirror:
+        made.live = _number(con, f"select count(*) from {target.table} where _deleted_at is null")
     made.sent = dict(
         con.execute(
             "select action, count(*) from plan_rows where status = 'planned' and seq <= ? group by 1",

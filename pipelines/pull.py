@@ -324,7 +324,8 @@ class _PullRun:
                 deltas.write_state(con, reading, each.state)
             write_views(con)
             history.note_stage_moves(con, {reading.connection: reading.now() for reading, _ in found})
-            ledger.settle_echoes(con)
+            writes = {each.connection.name: each.contract.writes for each in sessions.values()}
+            ledger.settle_echoes(con, writes=writes)
             record_run(con, self._record(last=last))
         for reading, each in found:
             reading.state = each.state

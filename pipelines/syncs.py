@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from pipelines.layers import Section, spelt
-from sources.core.connector import Connection, Contract
+from sources.core.connector import Connection, Contract, Write
 from sources.core.errors import ConfigError
 
 WritePolicy = Literal["always", "if_empty", "on_create"]
@@ -90,7 +90,7 @@ def read_sync(section: Section) -> Sync:
 
 
 def check_target(sync: Sync, connection: Connection, contract: Contract) -> None:
-    """Refuse a sync that its target can never carry out: nothing there to write, another key or mode."""
+    """Refuse a sync that its target can never carry out: no such object, key, mode, or use of a field."""
     place, crm = Section(("syncs", sync.name)), connection.crm
     if not contract.writes:
         raise ConfigError(
@@ -100,10 +100,55 @@ def check_target(sync: Sync, connection: Connection, contract: Contract) -> None
     write = contract.writes.get(sync.object)
     if write is None:
         raise place.error("object", f"is {sync.object!r}, but {crm} takes only {_listed(contract.writes)}")
-    if sync.key != write.key:
-        raise place.error("key", f"is {sync.key!r}, but {crm} {sync.object} are matched by {write.key!r}")
+    _check_key(sync, place, crm, write)
     if sync.mode not in write.modes:
-        raise place.error("mode", f"is {sync.mode!r}, but {crm} {sync.object} take {_listed(write.modes)}")
+        takes = _listed(write.modes) if len(write.modes) > 1 else f"only mode = {min(write.modes)!r}"
+        raise place.error("mode", f"is {sync.mode!r}, but {crm} {sync.object} take {takes}")
+    for rule in sync.fields:
+        _check_rule(sync, place.section("fields"), crm, write, rule)
+
+
+def _check_key(sync: Sync, place: Section, crm: str, write: Write) -> None:
+    if sync.key == "id":
+        _check_id(sync, place, crm, write)
+    elif write.key_form != "none" and sync.key != write.key:
+        ids = " or, to update by the CRM's ids, 'id'" if write.modes & {"update", "upsert"} else ""
+        raise place.error(
+            "key", f"is {sync.key!r}, but {crm} {sync.object} are matched by {write.key!r}{ids}"
+        )
+    elif write.also_key:
+        _check_parts(sync, place, crm, write)
+
+
+def _check_id(sync: Sync, place: Section, crm: str, write: Write) -> None:
+    if not write.modes & {"update", "upsert"}:
+        raise place.error("key", f"is 'id', but {crm} {sync.object} cannot be updated")
+    if sync.mode != "update":
+        raise place.error(
+            "mode", f"is {sync.mode!r}, but key = 'id' names records that are there: it takes only 'update'"
+        )
+
+
+def _check_parts(sync: Sync, place: Section, crm: str, write: Write) -> None:
+    mapped = {rule.field for rule in sync.fields}
+    for part in (write.key, *write.also_key):
+        if part not in mapped:
+            together = " and ".join((write.key, *write.also_key))
+            raise place.error(
+                "fields", f"does not map {part!r}: {crm} {sync.object} are matched by {together}"
+            )
+
+
+def _check_rule(sync: Sync, fields: Section, crm: str, write: Write, rule: FieldRule) -> None:
+    """Refuse what the API cannot do with a field; whether there is such a field is told by the plan."""
+    writable = write.fields.get(rule.field)
+    clearable = write.custom_clearable if writable is None else writable.clearable
+    if rule.nulls == "clear" and not clearable:
+        raise fields.error(rule.field, f'has nulls = "clear", but {crm} {sync.object} cannot clear it')
+    if rule.write == "on_create" and writable is not None and not writable.creatable:
+        raise fields.error(
+            rule.field, f'has write = "on_create", but {crm} {sync.object} take it only once they are there'
+        )
 
 
 def _listed(names: Iterable[str]) -> str:

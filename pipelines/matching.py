@@ -1,0 +1,175 @@
+"""Find the CRM's record of each of a model's rows, in SQL: by the id it once gave, else by its key.
+
+One statement over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
+of a row is `outbox`'s.
+"""
+
+from dataclasses import dataclass
+
+from pipelines.identity import key_in_mirror, shown_key_sql
+from pipelines.ledger import latest_unknown
+from pipelines.mapping import FieldMapping, MappedField
+from pipelines.warehouse import quoted
+from sources.core.connector import Connection, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sync writes to: its connection, what can be written, the mirror's columns with their types.
+
+    Of an object that the CRM cannot show there is no mirror: what was sent is all that is known of it.
+    """
+
+    connection: Connection
+    write: Write
+    mirror: dict[str, str]
+
+    @property
+    def table(self) -> str:
+        """Give the mirror's table."""
+        return f"{quoted(self.connection.name)}.{quoted(self.write.resource)}"
+
+    @property
+    def has_mirror(self) -> bool:
+        """Tell whether the CRM can show the object's records."""
+        return bool(self.write.resource)
+
+
+def find_records(mapping: FieldMapping, target: Target) -> str:
+    """Write the query that finds each row's record, and what we know of it, as `plan_matched`.
+
+    Rows that are plainly at rest are left out: the model says nothing else than the CRM shows.
+    """
+    differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
+    values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
+    by = _matching(mapping, target)
+    return f"""
+    create or replace temp table plan_matched as
+    with looked as (
+        select max(last_complete_at) as at from roundtrip.resource_state
+        where connection = $connection and resource = $resource
+    ),
+    ledger as (
+        select key, crm_id, sent, echo, echo_at, pushed_at from roundtrip.ledger
+        where connection = $connection and object = $object
+    ),
+    unknown as (
+        select key, pushed_at from ({latest_unknown()}) as latest
+        where connection = $connection and object = $object
+    ),
+    mirror as ({by.mirror}),
+    keyed as (
+        select plan_key as key, count(*) as records, min(id) as id
+        from mirror where _deleted_at is null group by plan_key
+    ),
+    found as (
+        select
+            candidate.*,
+            ledger.key is not null as has_ledger,
+            ledger.crm_id as ledger_id,
+            ledger.sent, ledger.echo, ledger.echo_at, ledger.pushed_at,
+            pinned.id is not null as is_seen,
+            keyed.records,
+            coalesce(
+                case when pinned._deleted_at is null then pinned.id end,
+                case when keyed.records = 1 then keyed.id end
+            ) as record_id,
+            unknown.key is not null and {by.is_still_unknown} as is_unknown,
+            looked.at > ledger.pushed_at as has_looked
+        from plan_candidates as candidate
+        cross join looked
+        left join ledger on ledger.key = candidate.key
+        left join mirror as pinned on pinned.id = {by.pin}
+        left join keyed on keyed.key = candidate.key
+        left join unknown on unknown.key = {by.logged_key}
+    ),
+    matched as (
+    select
+        found.* exclude (has_looked),
+        {by.is_looked} as is_looked,
+        mirror._synced_at as synced_at,
+        {by.match} as match,
+        {by.state} as state
+        {values}
+    from found
+    left join mirror on mirror.id = found.record_id
+    )
+    select * from matched
+    where state <> 'there' or {differs}
+        or (has_ledger and (echo_at is null or synced_at > echo_at))
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class _Matching:
+    """SQL by which rows find their records; how, depends on what identifies them."""
+
+    mirror: str
+    pin: str
+    logged_key: str
+    is_still_unknown: str
+    is_looked: str
+    match: str
+    state: str
+
+
+_NO_MIRROR = """
+select null::varchar as id, null::varchar as plan_key, null::timestamptz as _synced_at,
+    null::timestamptz as _deleted_at
+where false
+"""
+# A row that nothing but the model identifies keeps its record: one that was made is never made again.
+_STATE_BY_ROW = """
+case when record_id is not null then 'there' when is_seen then 'gone'
+    when has_ledger then 'awaiting' else 'missing' end
+"""
+_STATE_BY_KEY = """
+case
+    when record_id is null and records > 1 then 'ambiguous'
+    when record_id is not null then 'there'
+    when has_ledger and not coalesce(has_looked, false) and not is_seen then 'awaiting'
+    else 'missing'
+end
+"""
+_MATCH_BY_KEY = """
+case
+    when record_id is null then case when has_ledger then 'key' else 'new' end
+    when records > 1 or mirror.plan_key is distinct from found.key then 'id'
+    else 'key'
+end
+"""
+_HAS_LOOKED = "coalesce(has_looked or mirror._synced_at > found.pushed_at, false)"
+_UNKNOWN_UNTIL_LOOK = "unknown.pushed_at >= looked.at"
+
+
+def _matching(mapping: FieldMapping, target: Target) -> _Matching:
+    identity, key = mapping.identity, "candidate.key"
+    has_key = identity.by == "key"
+    natural_key = key_in_mirror(target.write, target.mirror) if has_key else "null::varchar"
+    states = {
+        "key": _STATE_BY_KEY if target.has_mirror else _STATE_BY_ROW,
+        "row": _STATE_BY_ROW,
+        "id": "case when record_id is null then 'gone' else 'there' end",
+    }
+    unknown = {"key": _UNKNOWN_UNTIL_LOOK, "id": _UNKNOWN_UNTIL_LOOK}
+    # A creation that no key can find again stays unknown: a look does not tell whose record it shows.
+    by_row = f"(ledger.key is null or {_UNKNOWN_UNTIL_LOOK})"
+    return _Matching(
+        mirror=f"select mirror.*, {natural_key} as plan_key{mapping.custom} from {target.table} as mirror"
+        if target.has_mirror
+        else _NO_MIRROR,
+        pin=key if identity.by == "id" else "ledger.crm_id",
+        logged_key=shown_key_sql(key) if identity.is_composite else key,
+        is_still_unknown=unknown.get(identity.by, by_row) if target.has_mirror else "true",
+        is_looked=_HAS_LOOKED if has_key else f"(record_id is not null and {_HAS_LOOKED})",
+        match=_MATCH_BY_KEY
+        if has_key
+        else "case when record_id is null and not has_ledger then 'new' else 'id' end",
+        state=states[identity.by],
+    )
+
+
+def _may_differ(field: MappedField) -> str:
+    name = f"m{field.number}"
+    has_wish = "true" if field.policy.clears else f"{name} is not null"
+    return f"{has_wish} and {name} is distinct from c{field.number}"
