@@ -62,8 +62,8 @@ def _run(project: Project, result: DemoResult, progress: Progress) -> None:
         planned = push.plan(project, name, progress=progress)
         _note(result, f"Planned {name}", _plan_lines(planned))
         pushed = push.push(project, name, confirm=lambda plan: True, progress=progress)
-        _note(result, f"Pushed {name}", [_counted(pushed.payload()["counts"])])
-        result.exit_code = max(result.exit_code, pushed.exit_code if pushed.exit_code not in (0, 1) else 0)
+        _note(result, f"Pushed {name}", [_counted(pushed.payload()["counts"]), *_reasons(pushed)])
+        result.exit_code = max(result.exit_code, pushed.exit_code)
     _note(
         result,
         "Pulled again: only what we wrote comes back",
@@ -71,7 +71,7 @@ def _run(project: Project, result: DemoResult, progress: Progress) -> None:
     )
     for name in project.syncs:
         again = push.plan(project, name, progress=progress)
-        _note(result, f"Planned {name} again: nothing left to send", [_counted(again.payload()["counts"])])
+        _note_rest(result, name, again.payload()["counts"])
     _note(result, "Look at it", _next_lines(project, result.folder))
 
 
@@ -79,13 +79,33 @@ def _note(result: DemoResult, title: str, lines: list[str]) -> None:
     result.steps.append((title, lines))
 
 
+def _note_rest(result: DemoResult, name: str, counts: dict[str, int]) -> None:
+    """Tell what a plan after the round trip would still send: nothing, or the demo has failed."""
+    left = counts["create"] + counts["update"] + counts["conflict"]
+    said = "nothing left to send" if not left else f"{left:,} rows are left, which must not be"
+    _note(result, f"Planned {name} again: {said}", [_counted(counts)])
+    result.exit_code = max(result.exit_code, 1 if left else 0)
+
+
+def _reasons(pushed: Any) -> list[str]:
+    """Give the first reasons for rows that did not land."""
+    held = [row for row in pushed.payload()["rows"] if row["reason"]]
+    return [f"{row['key']}: {row['reason']}" for row in held[:3]]
+
+
 def _pull_lines(pulled: pull.PullResult) -> list[str]:
-    return [
-        f"{each['connection']}.{each['resource']}: {each['rows']:,} rows read in {each['pages']} pages,"
-        f" {each['new']:,} new, {each['changed']:,} changed, {each['unchanged']:,} unchanged"
-        + (f" - {each['error']}" if each["error"] else "")
-        for each in pulled.payload()["resources"]
-    ]
+    return [_pull_line(each) for each in pulled.payload()["resources"]]
+
+
+def _pull_line(entry: dict[str, Any]) -> str:
+    name = f"{entry['connection']}.{entry['resource']}"
+    if entry["status"] == "absent":
+        return f"{name}: not served by this API, which only takes it"
+    return (
+        f"{name}: {entry['rows']:,} rows read in {entry['pages']} pages,"
+        f" {entry['new']:,} new, {entry['changed']:,} changed, {entry['unchanged']:,} unchanged"
+        + (f" - {entry['error']}" if entry["error"] else "")
+    )
 
 
 def _plan_lines(planned: Any) -> list[str]:
@@ -138,47 +158,92 @@ def _fresh_folder(home: Path) -> Path:
 
 
 def _write_settings(home: Path, box: Sandbox) -> None:
+    """Write the settings of a project on the sandbox; keys stand apart, as they should anywhere."""
     folder = home / ".dlt"
     folder.mkdir()
-    names = [name for name in box.crms if name in _READ]
-    config = ["[roundtrip]", f"connections = {names!r}".replace("'", '"'), ""]
+    config = ["[roundtrip]", f"connections = {list(box.crms)}".replace("'", '"'), ""]
     secrets = []
-    for name in names:
-        config += [f"[sources.{name}]", f'base_url = "{box.base_url(name)}"', ""]
+    for name in box.crms:
+        config += [f"[sources.{name}]", f'base_url = "{box.base_url(name)}"', *_OPTIONS.get(name, ()), ""]
+        config += [f'{key} = "{value}"' for key, value in _further_settings(box, name).items()]
         secrets += [f"[sources.{name}]", f'api_key = "{box.key(name)}"', ""]
-    config += [_SYNCS[name] for name in names if name in _SYNCS]
+    config += [_sync(name, target) for name, target in _TARGETS.items()]
     (folder / "config.toml").write_text("\n".join(config), encoding="utf-8")
     (folder / "secrets.toml").write_text("\n".join(secrets), encoding="utf-8")
     (folder / "secrets.toml").chmod(0o600)
 
 
-_READ = ("relm", "rally")
-_SYNCS = {
-    "relm": """
-[syncs.leads_to_relm]
-connection = "relm"
+def _further_settings(box: Sandbox, name: str) -> dict[str, str]:
+    """Give what else the sandbox's connection needs, such as Vivre's workspace."""
+    prefix = f"SOURCES__{name.upper()}__"
+    found = {
+        key.removeprefix(prefix).lower(): value
+        for key, value in box.settings().items()
+        if key.startswith(prefix)
+    }
+    return {key: value for key, value in found.items() if key not in ("base_url", "api_key")}
+
+
+def _sync(crm: str, target: "_Target") -> str:
+    fields = "\n".join(f'"{field}" = {rule}' for field, rule in target.fields.items())
+    return f"""
+[syncs.leads_to_{crm}]
+connection = "{crm}"
 object = "contacts"
-model = "marts.enriched_leads"
-key = "email"
-max_changes = 2000
-[syncs.leads_to_relm.fields]
-email = "email"
-first_name = { column = "first_name", write = "if_empty" }
-last_name = { column = "last_name", write = "if_empty" }
-"metadata.lead_score" = "lead_score"
-"metadata.lead_grade" = "lead_grade"
-""",
-    "rally": """
-[syncs.leads_to_rally]
-connection = "rally"
-object = "contacts"
-model = "marts.enriched_leads"
-key = "email"
-max_changes = 2000
-[syncs.leads_to_rally.fields]
-email = "email"
-firstName = { column = "first_name", write = "if_empty" }
-lastName = { column = "last_name", write = "if_empty" }
-leadScore = "lead_score"
-""",
+model_sql = \"\"\"
+select *, first_name || ' ' || last_name as full_name from marts.enriched_leads
+where first_name is not null and last_name is not null
+\"\"\"
+key = "{target.key}"
+mode = "{target.mode}"
+max_changes = 10_000
+[syncs.leads_to_{crm}.fields]
+{fields}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the leads go in one CRM: its fields and the model's columns for them."""
+
+    key: str
+    fields: dict[str, str]
+    mode: str = "upsert"
+
+
+def _filled(column: str) -> str:
+    return f'{{ column = "{column}", write = "if_empty" }}'
+
+
+# The pace kept towards vendors that state no limit is no use on one's own machine.
+_OPTIONS = dict.fromkeys(("ralivi", "vivre", "reevo"), ("max_per_minute = 60_000",))
+_TARGETS = {
+    "relm": _Target(
+        "email",
+        {
+            "email": '"email"',
+            "first_name": _filled("first_name"),
+            "last_name": _filled("last_name"),
+            "metadata.lead_score": '"lead_score"',
+        },
+    ),
+    "rally": _Target(
+        "email",
+        {
+            "email": '"email"',
+            "firstName": _filled("first_name"),
+            "lastName": _filled("last_name"),
+            "leadScore": '"lead_score"',
+        },
+    ),
+    "reevo": _Target(
+        "primary_email",
+        {
+            "primary_email": '"email"',
+            "first_name": _filled("first_name"),
+            "last_name": _filled("last_name"),
+            "attributes.cus_field__Score": '"lead_score"',
+        },
+    ),
+    "vivre": _Target("email", {"email": '"email"', "name": '"full_name"'}, mode="create"),
 }
