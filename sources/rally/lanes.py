@@ -32,6 +32,12 @@ def completed(row: Row, connection: Connection, kept: Sequence[str]) -> dict[str
     return {**known, **row.fields}
 
 
+def with_key(body: dict[str, Any], name: str, row: Row) -> dict[str, Any]:
+    """Complete a body with the field that identifies its record, unless the row knows it by the id alone."""
+    text = body.get(name) or (None if row.key == row.crm_id else row.key)
+    return body if text is None else {**body, name: str(text).strip()}
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """The endpoints of one resource.

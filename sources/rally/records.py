@@ -20,6 +20,7 @@ from sources.rally.lanes import (
     decode_bulk_of_one,
     decode_put,
     decode_upsert,
+    with_key,
 )
 
 OPTIONS = (
@@ -54,8 +55,7 @@ def _lanes(records: Records) -> dict[str, Lane]:
 
 
 def _company(row: Row, connection: Connection) -> dict[str, Any]:
-    body = completed(row, connection, ("name", "domain"))
-    return {**body, "domain": str(body.get("domain") or row.key).strip()}
+    return with_key(completed(row, connection, ("name", "domain")), "domain", row)
 
 
 def _domain(record: Mapping[str, Any]) -> Hashable | None:

@@ -17,6 +17,7 @@ from sources.rally.lanes import (
     decode_bulk,
     decode_put,
     decode_upsert,
+    with_key,
 )
 
 OPTIONS = (
@@ -71,8 +72,7 @@ _KEPT = ("firstName", "lastName", "email", "lifecycleStage")  # required ones, a
 
 def _contact(row: Row, connection: Connection) -> dict[str, Any]:
     """Make a contact's body; a known stage always goes out, for leaving it out may reset it to `lead`."""
-    body = {"email": row.key, **completed(row, connection, _KEPT)}
-    return {**body, "email": str(body["email"]).strip()}
+    return with_key(completed(row, connection, _KEPT), "email", row)
 
 
 def _address(record: Mapping[str, Any]) -> Hashable | None:
