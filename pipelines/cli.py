@@ -227,6 +227,9 @@ def push(
     sync: Annotated[str, typer.Argument(metavar="SYNC")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, send nothing.")] = False,
     limit: Annotated[int | None, typer.Option(help="Send at most so many records.", min=1)] = None,
+    create_fields: Annotated[
+        bool, typer.Option("--create-fields", help="Define custom fields that the CRM lacks.")
+    ] = False,
     yes: Yes = False,
     all_rows: AllRows = False,
     as_json: AsJson = False,
@@ -243,7 +246,13 @@ def push(
             )
         confirm = _agree if yes else _ask
         return run_push(
-            load_project(), sync, dry_run=dry_run, limit=limit, confirm=confirm, progress=progress
+            load_project(),
+            sync,
+            dry_run=dry_run,
+            limit=limit,
+            create_fields=create_fields,
+            confirm=confirm,
+            progress=progress,
         )
 
     return _run("push", work, as_json=as_json, all_rows=all_rows)

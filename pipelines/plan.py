@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import msgspec
 
+from pipelines.definitions import glance
 from pipelines.identity import shown_key
 from pipelines.journal import left_over
 from pipelines.mapping import read_mapping
@@ -156,6 +157,7 @@ def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) 
         )
     with warehouse.reading() as con:
         made = make_plan(con, project, sync)
+        glance(made, progress)
         result = show(made, None if diff else LISTED_ROWS)
     if result.edited_in_crm:
         edited = f"{result.edited_in_crm} records were edited in the CRM after our push"

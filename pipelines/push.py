@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines import definitions
 from pipelines import journal as journals
 from pipelines.booking import book, is_booked
 from pipelines.journal import Booked, Header, Journal, Story
@@ -53,7 +54,7 @@ class PushResult:
         }
 
 
-def push(
+def push(  # noqa: PLR0913 (one per option, all by name)
     project: Project,
     sync: str,
     *,
@@ -61,17 +62,22 @@ def push(
     limit: int | None = None,
     confirm: Callable[[PlanResult], bool],
     progress: Progress,
+    create_fields: bool = False,
     in_flight: int = 4,
 ) -> PushResult:
     """Send what the plan of a sync shows, at most `limit` records of it, after `confirm` agreed.
 
+    With `create_fields`, custom fields that the CRM does not define yet are defined before the first row.
     Raises `ConfigError`, `GuardError` and `LockedError` before the first byte is sent. What stops the push
     later is told in the result, with what was done booked.
     """
     warehouse = Warehouse(project.warehouse)
     if dry_run:
         with warehouse.reading() as con:
-            return _unsent(make_plan(con, project, sync, limit=limit))
+            made = make_plan(con, project, sync, limit=limit)
+            if not create_fields:
+                definitions.glance(made, progress)
+            return _unsent(made)
     declared = project.sync(sync)
     with warehouse.lock(f"roundtrip push {sync}"):
         settle_left_over(project, warehouse, progress)
@@ -79,8 +85,14 @@ def push(
         with warehouse.reading() as con:
             made = make_plan(con, project, sync, limit=limit)
             check_guard(made)
+            lacking = definitions.undefined(made)
+            if create_fields and lacking:
+                progress.say(f"{sync}: these custom fields will be defined: {', '.join(lacking)}")
+            else:
+                definitions.refuse(made, lacking)
             if made.changes and not confirm(show(made, None)):
                 raise ConfigError(f"push {declared.name}: not confirmed, nothing was sent")
+            definitions.define(made, lacking)
             return run.carry_out(made)
 
 
