@@ -18,9 +18,10 @@ from sources.core.connector import Connection, Outcome, Row
 from sources.core.errors import UncertainError
 from sources.rally import CONTRACT
 from sources.rally.lanes import decode_bulk
+from sources.sandbox import Sandbox
 from sources.sandbox.faults import Action, ApplyThenDrop, Reset, Rule
 from sources.sandbox.rally_rules import RallySwitches
-from tests.delivering import Door, door
+from tests.delivering import Desk, Door, door
 
 Open = Callable[..., Door]
 DEFAULTS = Connection("rally", "rally", "https://x.rallycrm.io/api/v1", "k")
@@ -279,6 +280,80 @@ def test_an_older_activity_of_the_same_content_is_not_taken_for_ours(rally: Open
     row = crm.new(activityType=old["activityType"], subject=old["subject"])
     (outcome,) = crm.courier("activities").look(crm.lane("activities", "bulk"), [row], crm.clock.now())
     assert outcome.crm_id is None
+
+
+# -- by whole syncs ------------------------------------------------------------------------------
+
+SYNCS = {
+    "companies": (
+        "domain",
+        ("name", "phone"),
+        "'n' || n || '.example' as domain, 'Firm ' || n as name, '+1' || {} as phone",
+    ),
+    "deals": (
+        "name",
+        ("name", "pipelineId", "stageId", "notes"),
+        "'Deal ' || n as name, '{pipeline}' as pipelineId, '{stage}' as stageId, 'about' || {} as notes",
+    ),
+    "activities": (
+        "log_no",
+        ("activityType", "subject", "body"),
+        "n as log_no, 'note' as activityType, 'Note ' || n as subject, 'Body' || {} as body",
+    ),
+}
+
+
+@pytest.mark.parametrize("table", SYNCS)
+def test_records_are_made_once_then_left_alone_then_changed_where_the_model_changed(
+    tmp_path: Path, table: str
+) -> None:
+    key, fields, query = SYNCS[table]
+    mapping = "\n".join(f'{each} = "{each}"' for each in fields)
+    sync = f'object = "{table}"\nmodel = "marts.leads"\nkey = "{key}"\n[syncs.leads.fields]\n{mapping}\n'
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "rally", sync)
+        stage = box.tenant("rally").records("stages")[0]
+        counts = []
+        for edit in ("''", "''", "case when n = 2 then ' new' else '' end"):
+            desk.pull(f"rally.{table}")
+            columns = query.format(edit, pipeline=stage["pipelineId"], stage=stage["id"])
+            desk.model(f"select {columns} from range(1, 4) as t(n)")
+            result = desk.push()
+            counts.append((result.exit_code, result.counts["created"], result.counts["updated"]))
+        assert counts == [(0, 3, 0), (0, 0, 0), (0, 0, 1)]
+        held = [each[fields[-1]] for each in box.tenant("rally").records(table)]
+        assert sum(str(each).endswith(" new") for each in held) == 1
+
+
+def test_a_stage_moved_by_the_model_moves_the_deal(tmp_path: Path) -> None:
+    sync = (
+        'object = "deals"\nmodel = "marts.leads"\nkey = "id"\nmode = "update"\n'
+        '[syncs.leads.fields]\nstageId = "stage"\n'
+    )
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "rally", sync)
+        desk.pull("rally.deals")
+        deal, stages = box.tenant("rally").records("deals")[0], box.tenant("rally").records("stages")
+        stage = next(each["id"] for each in stages if each["id"] != deal["stageId"])
+        desk.model(f"select '{deal['id']}' as id, '{stage}' as stage")
+        assert desk.push().counts["updated"] == 1
+        assert box.tenant("rally").find("deals", id=deal["id"])["stageId"] == stage
+        assert next(each.path for each in box.requests if each.method == "PATCH").endswith("/stage")
+
+
+def test_a_company_is_met_by_its_domain_however_the_model_spells_it(tmp_path: Path) -> None:
+    sync = (
+        'object = "companies"\nmodel = "marts.leads"\nkey = "domain"\n[syncs.leads.fields]\nphone = "phone"\n'
+    )
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "rally", sync)
+        desk.pull("rally.companies")
+        before = box.tenant("rally").records("companies")
+        desk.model(f"select 'HTTPS://www.{before[0]['domain'].upper()}/about' as domain, '+1' as phone")
+        assert desk.push().counts["updated"] == 1
+        after = box.tenant("rally").records("companies")
+        assert (len(after), after[0]["phone"]) == (len(before), "+1")
+        assert after[0]["domain"] == before[0]["domain"]
 
 
 # -- laws ----------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from sources.core.connector import Connection, Registry, Row
 from sources.core.errors import ConfigError, UnavailableError
 from sources.relm.classic import CONTRACT
 from sources.relm.classic_fields import create_fields
+from sources.sandbox import Sandbox
 from sources.sandbox.faults import Action, ApplyThenDrop, ApplyThenStatus, Reset, Rule, Status
 from sources.sandbox.relm_rules import RelmSwitches
-from tests.delivering import Door, door
+from tests.delivering import Desk, Door, door
 
 OBJECTS = ("companies", "deals", "activities")
 Open = Callable[..., Door]
@@ -276,3 +277,32 @@ def test_an_id_cannot_lead_a_request_elsewhere() -> None:
     call = CONTRACT.writes["deals"].lanes["patch"].encode([row], connection)
     assert call.path == "/v1/deals/..%2Fcontacts%2Fcon_1"
     assert decode_json(call.body) == {"title": None}
+
+
+# -- by whole syncs ------------------------------------------------------------------------------
+
+SYNCS = {
+    "companies": ("domain", "name", "'n' || n || '.example' as domain, 'Firm ' || n || {} as name"),
+    "deals": ("deal_no", "title", "'D' || n as deal_no, 'Deal ' || n || {} as title"),
+    "activities": ("log_no", "subject", "n as log_no, 'Call ' || n || {} as subject"),
+}
+
+
+@pytest.mark.parametrize("table", OBJECTS)
+def test_records_are_made_once_then_left_alone_then_changed_where_the_model_changed(
+    tmp_path: Path, table: str
+) -> None:
+    key, field, query = SYNCS[table]
+    sync = f'object = "{table}"\nmodel = "marts.leads"\nkey = "{key}"\n[syncs.leads.fields]\n'
+    sync += f'{field} = "{field}"\n'
+    with Sandbox(records=10) as box:
+        desk = Desk(tmp_path, box, "relm", sync)
+        counts = []
+        for edit in ("''", "''", "case when n = 2 then ' new' else '' end"):
+            desk.pull(f"relm.{table}")
+            desk.model(f"select {query.format(edit)} from range(1, 4) as t(n)")
+            result = desk.push()
+            counts.append((result.exit_code, result.counts["created"], result.counts["updated"]))
+        assert counts == [(0, 3, 0), (0, 0, 0), (0, 0, 1)]
+        texts = [each[field] for each in box.tenant("relm").records(table)]
+        assert sorted(each for each in texts if each and each.endswith(" new")) == [f"{texts[-1][:-1]}2 new"]
