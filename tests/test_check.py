@@ -1,4 +1,4 @@
-"""`roundtrip check`: the key's standing, what can be read, and answers to the open questions; only by reading."""
+"""`roundtrip check`: the standing of a key, what can be read, and answers to the open questions."""
 
 from pathlib import Path
 

@@ -59,7 +59,9 @@ def test_a_second_run_of_a_pipeline_merges_only_what_changed(
         box.requests.clear()
         pipeline(tmp_path).run(rally())
         assert ask(tmp_path, "select count(*) from crm_copy.contacts") == [(120,)]
-        assert ask(tmp_path, f"select phone from crm_copy.contacts where id = '{person['id']}'") == [("+1 5",)]
+        assert ask(tmp_path, f"select phone from crm_copy.contacts where id = '{person['id']}'") == [
+            ("+1 5",)
+        ]
         assert (gone["id"],) in ask(tmp_path, "select id from crm_copy.deletions where resource = 'contacts'")
         assert all("updatedSince" in each.query for each in box.requests if each.path.endswith("/contacts"))
 
