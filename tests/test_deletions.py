@@ -57,7 +57,7 @@ def test_a_deleted_record_is_marked_keeps_its_values_and_comes_back(crm: str, tm
         assert gone(project, crm) == set()
         kinds = rows(
             project,
-            "select kind from roundtrip.changes where id = ? and field is null order by run_id",
+            "select kind from roundtrip.changes where id = ? and field is null order by rowid",
             person,
         )
         assert kinds == [("deleted",), ("created",)]

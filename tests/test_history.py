@@ -85,7 +85,7 @@ def test_a_scripted_month_stands_in_the_history_edit_by_edit_and_move_by_move(
         script.stays = stays_of(project)
         people = [row["id"] for row in script.box.tenant(crm).records("contacts")]
         deals = sorted(script.stays)
-        for day in range(6):
+        for day in range(4):
             script.time.pass_by(days=5, seconds=rng.randint(0, 3000))
             for person in rng.sample(people, 2):
                 script.edit(person, f"+49 {day} {rng.randint(0, 2)}")
