@@ -30,9 +30,8 @@ def glance(made: "Plan", progress: Progress) -> None:
     try:
         lacking = _ask(made, timeout_s=_GLANCE_S, max_attempts=1)
     except ConnectorError:
-        progress.say(
-            f"{made.sync.name}: {made.connection.name} could not be asked whether it defines its custom fields"
-        )
+        name = made.connection.name
+        progress.say(f"{made.sync.name}: {name} could not be asked which custom fields it defines")
         return
     refuse(made, lacking)
 

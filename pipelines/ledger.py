@@ -27,6 +27,7 @@ def has_unsettled(con: duckdb.DuckDBPyConnection, connections: Collection[str]) 
     by_look = (
         "join roundtrip.resource_state as state"
         " on state.connection = {0}.connection and state.resource = {0}.object"
+        " and state.last_complete_at is not null"
     )
     found = con.execute(
         f"""
@@ -36,7 +37,7 @@ def has_unsettled(con: duckdb.DuckDBPyConnection, connections: Collection[str]) 
         select 1 from ({latest_unknown()}) as unknown
         {by_look.format("unknown")}
         where list_contains($wanted, unknown.connection)
-            and (state.last_complete_at is null or state.last_complete_at <= unknown.pushed_at)
+            and state.last_complete_at <= unknown.pushed_at
         limit 1
         """,
         {"wanted": wanted},

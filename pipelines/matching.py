@@ -23,16 +23,12 @@ class Target:
     connection: Connection
     write: Write
     mirror: dict[str, str]
+    has_mirror: bool = True
 
     @property
     def table(self) -> str:
         """Give the mirror's table."""
         return f"{quoted(self.connection.name)}.{quoted(self.write.resource)}"
-
-    @property
-    def has_mirror(self) -> bool:
-        """Tell whether the CRM can show the object's records."""
-        return bool(self.write.resource)
 
 
 def find_records(mapping: FieldMapping, target: Target) -> str:
@@ -70,10 +66,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
             ledger.sent, ledger.echo, ledger.echo_at, ledger.pushed_at,
             pinned.id is not null as is_seen,
             keyed.records,
-            coalesce(
-                case when pinned._deleted_at is null then pinned.id end,
-                case when keyed.records = 1 then keyed.id end
-            ) as record_id,
+            {by.record} as record_id,
             unknown.key is not null and {by.is_still_unknown} as is_unknown,
             looked.at > ledger.pushed_at as has_looked
         from plan_candidates as candidate
@@ -106,6 +99,7 @@ class _Matching:
 
     mirror: str
     pin: str
+    record: str
     logged_key: str
     is_still_unknown: str
     is_looked: str
@@ -138,6 +132,12 @@ case
     else 'key'
 end
 """
+_RECORD = """
+coalesce(
+    case when pinned._deleted_at is null then pinned.id end,
+    case when keyed.records = 1 then keyed.id end
+)
+"""
 _HAS_LOOKED = "coalesce(has_looked or mirror._synced_at > found.pushed_at, false)"
 _UNKNOWN_UNTIL_LOOK = "unknown.pushed_at >= looked.at"
 
@@ -159,6 +159,8 @@ def _matching(mapping: FieldMapping, target: Target) -> _Matching:
         if target.has_mirror
         else _NO_MIRROR,
         pin=key if identity.by == "id" else "ledger.crm_id",
+        # An id is taken at its word where no list could tell.
+        record=key if identity.by == "id" and not target.has_mirror else _RECORD,
         logged_key=shown_key_sql(key) if identity.is_composite else key,
         is_still_unknown=unknown.get(identity.by, by_row) if target.has_mirror else "true",
         is_looked=_HAS_LOOKED if has_key else f"(record_id is not null and {_HAS_LOOKED})",

@@ -25,7 +25,7 @@ from pipelines.settings import Project, Sync
 from pipelines.warehouse import Warehouse, has_table
 from sources import load
 from sources.core.bodies import with_fields
-from sources.core.connector import Connection, Contract, Kind, Row, Write
+from sources.core.connector import Connection, Contract, Kind, Resource, Row, Write
 from sources.core.errors import GuardError
 
 LISTED_ROWS = 1_000
@@ -66,6 +66,7 @@ class Plan:
     sent: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     seal: str = ""
+    has_mirror: bool = True
     custom_kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
@@ -177,12 +178,13 @@ def make_plan(
     connection = project.connection(sync.connection)
     contract: Contract = load(connection.crm).contract(connection)
     write = contract.writes[sync.object]
-    if write.resource:
+    has_mirror = bool(write.resource) and not _is_unlisted(con, connection, contract.resource(write.resource))
+    if has_mirror:
         _require_pull(con, connection, write)
-    target = Target(connection, write, _columns(con, connection.name, write.resource))
+    target = Target(connection, write, _columns(con, connection.name, write.resource), has_mirror)
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
-    made = Plan(con, sync, connection, write, limit, custom_kinds=mapping.custom_kinds)
+    made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
     _count(made, target)
     made.seal = _seal(made)
     return made
@@ -209,7 +211,7 @@ def check_guard(made: Plan) -> None:
 def _share(made: Plan) -> str:
     if made.live:
         return f"{made.changes / made.live:.0%} of its {made.live} records"
-    if made.write.resource:
+    if made.has_mirror:
         return "the CRM shows no records"
     return "a share of what the CRM cannot show is not known: give a number"
 
@@ -278,6 +280,18 @@ def _columns(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> dict[st
         [schema, table],
     ).fetchall()
     return dict(rows)
+
+
+def _is_unlisted(con: duckdb.DuckDBPyConnection, connection: Connection, resource: Resource) -> bool:
+    """Tell whether a pull has found that the CRM does not serve a list which its vendor does not document."""
+    if not resource.optional or has_table(con, connection.name, resource.name):
+        return False
+    state = con.execute(
+        "select last_complete_at, last_error from roundtrip.resource_state"
+        " where connection = ? and resource = ?",
+        [connection.name, resource.name],
+    ).fetchone()
+    return state == (None, None)
 
 
 def _require_pull(con: duckdb.DuckDBPyConnection, connection: Connection, write: Write) -> None:
