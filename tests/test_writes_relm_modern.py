@@ -314,3 +314,59 @@ def test_contacts_are_synced_and_a_second_cycle_sends_nothing(tmp_path: Path) ->
         second = desk.push()
         assert [first.counts[each] for each in ("created", "updated")] == [150, 1]
         assert [second.counts[each] for each in ("created", "updated", "unchanged")] == [0, 0, 151]
+
+
+def a_sync(name: str, key: str, *fields: str) -> str:
+    mapped = "".join(f'"{each}" = "{each}"\n' for each in fields)
+    return f'object = "{name}"\nmodel = "marts.leads"\nkey = "{key}"\n[syncs.leads.fields]\n{mapped}'
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "fields"),
+    [
+        ("companies", "domain", ("domain", "name")),
+        ("deals", "own", ("title", "value_cents", "primary_contact_id")),
+        ("activities", "own", ("body", "contact_id")),
+    ],
+)
+def test_the_other_objects_are_synced_as_well(
+    tmp_path: Path, name: str, key: str, fields: tuple[str, ...]
+) -> None:
+    with Sandbox(records=10, also={NAME: NAME}) as box:
+        lee = someone_in(box)
+        desk = Desk(tmp_path, box, NAME, a_sync(name, key, *fields))
+        desk.pull(f"{NAME}.{name}")
+        row = (
+            "'c' || i || '.example' as domain, 'own' || i as own, 'Crane' as title,"
+            f" '{lee}' as primary_contact_id, '{lee}' as contact_id, 100 + i as value_cents"
+        )
+        desk.model(f"select {row}, 'Pier' as name, 'Rang' as body from range(120) t(i)")
+        first, quiet = desk.push(), desk.push()
+        assert (first.counts["created"], quiet.counts["unchanged"]) == (120, 120)
+        desk.pull(f"{NAME}.{name}")
+        desk.model(
+            f"select {row.replace('100', '900')}, 'Quay' as name, 'Rang twice' as body from range(120) t(i)"
+        )
+        assert (desk.push().counts["updated"], desk.push().counts["unchanged"]) == (120, 120)
+        assert len(written_in(box, name)) == 240
+
+
+def someone_in(box: Sandbox) -> str:
+    return str(box.tenant(NAME).records("contacts")[0]["id"])
+
+
+def written_in(box: Sandbox, table: str) -> list[str]:
+    return [each.id for each in box.tenant(NAME).ledger if each.resource == table and each.by == "roundtrip"]
+
+
+def test_an_edit_made_since_the_plan_is_not_overwritten_by_a_single_update(tmp_path: Path) -> None:
+    with Sandbox(records=5, also={NAME: NAME}) as box:
+        known = box.tenant(NAME).records("contacts")[0]
+        desk = Desk(tmp_path, box, NAME, a_sync("contacts", "email", "email", "phone"), update_by="patch")
+        desk.pull(f"{NAME}.contacts")
+        desk.model(f"select '{known['email']}' as email, '+1' as phone")
+        box.tenant(NAME).edit("contacts", known["id"], phone="by hand")
+        result = desk.push()
+        assert result.counts["rejected"] == 1
+        assert "version_conflict" in result.rows[0]["reason"]
+        assert box.tenant(NAME).find("contacts", id=known["id"])["phone"] == "by hand"

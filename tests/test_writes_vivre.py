@@ -273,11 +273,49 @@ def test_new_contacts_are_synced_and_known_ones_left_alone(tmp_path: Path) -> No
         first = desk.push()
         desk.pull("vivre.contacts")
         second = desk.push()
-        assert [first.counts[each] for each in ("created", "updated", "skipped")] == [1, 0, 1]
+        assert [first.counts[each] for each in ("created", "updated", "unchanged")] == [1, 0, 1]
         assert [second.counts[each] for each in ("created", "updated")] == [0, 0]
 
 
 def test_a_sync_that_would_change_contacts_is_refused_when_it_is_read(tmp_path: Path) -> None:
     sync = 'object = "contacts"\nmodel = "marts.leads"\nkey = "email"\n[syncs.leads.fields]\nname = "name"\n'
-    with Sandbox(records=2) as box, pytest.raises(ConfigError, match="take create"):
+    with Sandbox(records=2) as box, pytest.raises(ConfigError, match="mode = 'create'"):
         Desk(tmp_path, box, "vivre", sync).project.sync("leads")
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_deals_are_synced_by_the_models_own_key_and_closed(tmp_path: Path, is_listed: bool) -> None:
+    sync = (
+        'object = "deals"\nmodel = "marts.leads"\nkey = "own"\n[syncs.leads.fields]\n'
+        'contact_id = "contact_id"\ntitle = "title"\nvalue = "paise"\nstage = "stage"\nclosed_at = "closed"\n'
+    )
+    with Sandbox(records=3, vivre=VivreSwitches(deals_listed=is_listed)) as box:
+        contact = box.tenant("vivre").records("contacts")[0]["id"]
+        desk = Desk(tmp_path, box, "vivre", sync, deals_listed=is_listed)
+        desk.pull()
+        row = f"select i as own, '{contact}' as contact_id, 'Loom' as title, 700 + i as paise"
+        desk.model(f"{row}, 'new' as stage, null::timestamptz as closed from range(3) t(i)")
+        first, quiet = desk.push(), desk.push()
+        assert (first.counts["created"], quiet.counts["unchanged"]) == (3, 3)
+        desk.model(f"{row}, 'won' as stage, timestamptz '2026-02-03 10:00:00Z' as closed from range(3) t(i)")
+        assert desk.push().counts["updated"] == 3
+        held = box.tenant("vivre").records("deals", title="Loom")
+        assert [(each["value"], each["stage"], each["closed_at"]) for each in held] == [
+            (700 + i, "won", "2026-02-03T10:00:00Z") for i in range(3)
+        ]
+
+
+def test_activities_are_logged_once(tmp_path: Path) -> None:
+    sync = (
+        'object = "activities"\nmodel = "marts.leads"\nkey = "own"\nmode = "create"\n'
+        '[syncs.leads.fields]\ncontact_id = "contact_id"\ntype = "type"\nnote = "note"\n'
+    )
+    with Sandbox(records=3) as box:
+        contact = box.tenant("vivre").records("contacts")[0]["id"]
+        desk = Desk(tmp_path, box, "vivre", sync)
+        desk.pull()
+        desk.model(
+            f"select i as own, '{contact}' as contact_id, 'call' as type, 'n' || i as note from range(3) t(i)"
+        )
+        first, second = desk.push(), desk.push()
+        assert (first.counts["created"], second.counts["created"]) == (3, 0)

@@ -12,6 +12,8 @@ of logging (put its own into `note`). Contacts, deals and activities are created
 changed; contacts cannot be changed (`sources.vivre.writes`).
 """
 
+from dataclasses import replace
+
 from sources.core import probing
 from sources.core.connector import (
     STAGE_OPTIONS,
@@ -154,13 +156,19 @@ def _headers(connection: Connection) -> dict[str, str]:
 CONTRACT = Contract(
     "v1", resources=(CONTACTS, DEALS, ACTIVITIES), views=VIEWS, writes=writes.WRITES, probes=PROBES
 )
+_DEALS_LISTED = replace(CONTRACT, writes=writes.WRITES_WITH_DEALS_LISTED)
+
+
+def _contract(connection: Connection) -> Contract:
+    return _DEALS_LISTED if connection.options.get("deals_listed") else CONTRACT
+
 
 CONNECTOR = Connector(
     crm="vivre",
     title="Vivre",
     base_url="https://api.invrsys.com/vivre/v1",
     contracts={"v1": CONTRACT},
-    contract=lambda connection: CONTRACT,
+    contract=_contract,
     options=OPTIONS,
     headers=_headers,
 )

@@ -8,6 +8,7 @@ exactly the size of that unit is held back as scaled twice. Stages and types are
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -24,6 +25,12 @@ OPTIONS = (
         "look_before_create",
         "search for a contact's address before it is created, since the API may make a second one (B4)",
         default=True,
+    ),
+    Option(
+        "deals_listed",
+        "whether the API lists deals, as `roundtrip check` finds out (B1): they are then compared with what"
+        " was pulled before they are changed",
+        default=False,
     ),
     Option(
         "deal_update",
@@ -217,7 +224,7 @@ CONTACTS = Write(
 
 DEALS = Write(
     object="deals",
-    resource="deals",
+    resource="",
     key="id",
     key_form="none",
     fields={
@@ -243,7 +250,7 @@ DEALS = Write(
 
 ACTIVITIES = Write(
     object="activities",
-    resource="activities",
+    resource="",
     key="id",
     key_form="none",
     modes=_ONCE,
@@ -257,3 +264,5 @@ ACTIVITIES = Write(
 )
 
 WRITES = {each.object: each for each in (CONTACTS, DEALS, ACTIVITIES)}
+# Where deals can be read, what was pulled of them is compared before they are changed.
+WRITES_WITH_DEALS_LISTED = {**WRITES, "deals": replace(DEALS, resource="deals")}
