@@ -183,7 +183,7 @@ def test_an_entry_of_the_feed_dated_ahead_hides_no_deletion_after_it(tmp_path: P
 
 
 def test_listings_broken_at_random_delete_nothing(tmp_path: Path) -> None:
-    """The long form, 200 of them, is `python -m tests.benchmarks.chaos_pull`."""
+    """Fifteen random ones each time; none may make a live record look gone."""
     rng = random.Random(7)
     with Sandbox(records=600) as box:
         project = project_for(box, tmp_path, "vivre")
