@@ -528,3 +528,25 @@ def test_a_sync_that_would_clear_a_field_of_v1_is_refused_when_it_is_read(
     sync = a_sync(name, key) + f'"{field}" = {{ column = "x", nulls = "clear" }}\n'
     with Sandbox(records=2) as box, pytest.raises(ConfigError, match=f"{field}.*clear"):
         Desk(tmp_path, box, "reevo", sync, api_version="v1").push()
+
+
+@pytest.mark.parametrize(("version", "prefix"), [("v2", "attributes"), ("v1", "custom_fields")])
+def test_custom_fields_are_compared_with_what_was_pulled(tmp_path: Path, version: str, prefix: str) -> None:
+    field = {"record_type": "account", "api_name": "cus_field__Segment", "value_type": "string"}
+    named = f"{prefix}.cus_field__Segment"
+    with Sandbox(records=5) as box:
+        box.tenant("reevo").create("fields", **field)
+        known = box.tenant("reevo").records("accounts")[0]
+        sync = a_sync("accounts", "domain_name", "domain_name", named)
+        desk = Desk(tmp_path, box, "reevo", sync, api_version=version)
+        desk.pull("reevo.accounts")
+        domain = known["domains"][0]["domain_name"]
+        desk.model(f"select '{domain}' as domain_name, 'Mid' as cus_field__Segment")
+        assert desk.push().counts["updated"] == 1
+        desk.pull("reevo.accounts")
+        assert desk.push().counts["unchanged"] == 1
+        box.tenant("reevo").edit("accounts", known["id"], cus_field__Segment="Large")
+        desk.pull("reevo.accounts")
+        desk.model(f"select '{domain}' as domain_name, 'Small' as cus_field__Segment")
+        result = desk.push()
+        assert (result.counts["conflict"], result.counts["updated"]) == (1, 0)
