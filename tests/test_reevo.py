@@ -1,0 +1,84 @@
+"""What is odd about Reevo, read through a pull; its pages leave each of these open."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.settings import Project, load_project
+from sources.sandbox import Sandbox
+from sources.sandbox.reevo_switches import ReevoSwitches
+from tests.pulling import environ_of, part, project_for, pulled, rows
+
+
+def on_v1(box: Sandbox, folder: Path) -> Project:
+    environ = {key: value for key, value in environ_of(box).items() if "REEVO" in key}
+    return load_project(folder, environ=environ | {"SOURCES__REEVO__API_VERSION": "v1"})
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"next_cursor": "meta"},
+        {"null_attributes": "bare"},
+        {"null_attributes": "left_out"},
+        {"numbers": "string"},
+        {"stamps_in_attributes": False},
+    ],
+)
+def test_every_form_an_answer_may_take_is_read_alike(switches: dict[str, Any], tmp_path: Path) -> None:
+    with Sandbox(records=120, reevo=ReevoSwitches(**switches)) as box:
+        project = project_for(box, tmp_path, "reevo")
+        result = pulled(project, "reevo.contacts", "reevo.opportunities")
+        assert result.exit_code == 0
+        held = {each["id"]: each["primary_email"] for each in box.tenant("reevo").records("contacts")}
+        assert dict(rows(project, "select id, primary_email from reevo.contacts")) == held
+        assert not part(result, "reevo.opportunities")["counts"]["misfits"]
+
+
+def test_custom_attributes_stand_unwrapped_in_extra(tmp_path: Path) -> None:
+    with Sandbox(records=40) as box:
+        project = project_for(box, tmp_path, "reevo")
+        pulled(project, "reevo.contacts")
+        keys = {
+            key for (key,) in rows(project, "select distinct unnest(json_keys(_extra)) from reevo.contacts")
+        }
+        assert "cus_field__Region" in keys
+        kinds = rows(project, "select distinct json_type(_extra, '$.cus_field__Region') from reevo.contacts")
+        assert {kind for (kind,) in kinds} <= {"VARCHAR", None}
+
+
+def test_only_what_changed_since_is_asked_for(tmp_path: Path) -> None:
+    with Sandbox(records=150) as box:
+        project = project_for(box, tmp_path, "reevo")
+        pulled(project, "reevo.contacts")
+        person = box.tenant("reevo").records("contacts")[4]
+        box.tenant("reevo").edit("contacts", person["id"], title="Admiral")
+        result = part(pulled(project, "reevo.contacts"), "reevo.contacts")
+        assert (result["changed"], result["strategy"]) == (1, "since")
+        assert result["rows"] < 10
+
+
+def test_the_older_api_is_read_by_setting_with_contacts_by_the_domains_of_accounts(tmp_path: Path) -> None:
+    with Sandbox(records=60) as box:
+        project = on_v1(box, tmp_path)
+        result = pulled(project)
+        assert result.exit_code == 0
+        assert part(result, "reevo.accounts")["rows"] > 0
+        assert part(result, "reevo.opportunities")["rows"] == len(
+            box.tenant("reevo").records("opportunities")
+        )
+        held = {each["id"] for each in box.tenant("reevo").records("contacts")}
+        found = {each for (each,) in rows(project, "select id from reevo.contacts")}
+        assert found
+        assert found <= held
+
+
+def test_an_archived_record_is_found_by_the_next_whole_pass(tmp_path: Path) -> None:
+    with Sandbox(records=120) as box:
+        project = project_for(box, tmp_path, "reevo")
+        pulled(project, "reevo.contacts")
+        gone = box.tenant("reevo").records("contacts")[0]["id"]
+        box.tenant("reevo").delete("contacts", gone)
+        assert part(pulled(project, "reevo.contacts", full=True), "reevo.contacts")["deleted"] == 1
+        assert rows(project, "select id from reevo.contacts where _deleted_at is not null") == [(gone,)]
