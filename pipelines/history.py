@@ -28,6 +28,19 @@ or list_bool_and(
 """
 
 
+# What we sent to a record, brought together where rows of several keys have led to it.
+_LEDGER = """
+select crm_id,
+    case when count(*) = 1 then any_value(sent) else to_json(list_reduce(
+        list_transform(list(sent order by pushed_at), lambda one: one::map(varchar, json)),
+        lambda earlier, later: map_concat(earlier, later)
+    )) end as sent
+from roundtrip.ledger
+where connection = $connection and object = $resource and crm_id is not null
+group by crm_id
+"""
+
+
 def note_changes(
     con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, *, run_id: str, now: datetime
 ) -> None:
@@ -47,7 +60,8 @@ def note_changes(
     con.execute(
         f"""
         insert into roundtrip.changes
-        with pairs as (
+        with ledger as ({_LEDGER}),
+        pairs as (
             select new.id, {changed_at} as changed_at, unnest([{pairs}]) as pair
             from read_parquet({literal(str(delta.path))}) as new
             join {table} as old on old.id = new.id
@@ -56,16 +70,14 @@ def note_changes(
         select $run, $connection, $resource, pairs.id, pair.field, pair.old, pair.new, changed_at, 'updated',
             case when {_IS_OURS} then 'push' else 'crm' end
         from pairs
-        left join roundtrip.ledger as ledger
-            on ledger.connection = $connection and ledger.object = $resource and ledger.crm_id = pairs.id
+        left join ledger on ledger.crm_id = pairs.id
         where pair.old is distinct from pair.new
         union all
         select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'created',
             case when ledger.crm_id is null then 'crm' else 'push' end
         from read_parquet({literal(str(delta.path))}) as new
         left join {table} as old on old.id = new.id
-        left join roundtrip.ledger as ledger
-            on ledger.connection = $connection and ledger.object = $resource and ledger.crm_id = new.id
+        left join ledger on ledger.crm_id = new.id
         where new._deleted_at is null and (old.id is null or old._deleted_at is not null)
         union all
         select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'deleted', 'crm'

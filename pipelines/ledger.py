@@ -187,7 +187,7 @@ def _pointers(
 
 def _place(write: Write | None, field: str, columns: Mapping[str, str]) -> tuple[str, str] | None:
     if write is not None:
-        return place_in_mirror(write, field, columns)
+        return place_in_mirror(write, field, columns) if write.resource else None
     top, _, custom = field.partition(".")
     column = snake_case(top)
     return (column, custom) if column in columns else None

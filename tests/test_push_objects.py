@@ -5,17 +5,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from pipelines.compare import domain_key, is_host
 from pipelines.plan import PlanResult, plan
 from pipelines.progress import SilentProgress
 from pipelines.pull import pull
 from pipelines.push import PushResult, push
+from pipelines.render import exit_code_of
 from pipelines.settings import load_project
 from pipelines.warehouse import Warehouse
 from sources.core.errors import ConfigError, GuardError
 from sources.sandbox import Sandbox
 from sources.sandbox.rally_rules import RallySwitches
+from tests.conftest import run_roundtrip
 from tests.pulling import environ_of
 
 
@@ -39,8 +43,8 @@ class Bench:
         self.project = load_project(self.root, environ=self.environ)
         self.warehouse = Warehouse(self.project.warehouse)
 
-    def pull(self) -> None:
-        result = pull(self.project, [f"{self.crm}.{self.object}"], progress=SilentProgress())
+    def pull(self, **options: Any) -> None:
+        result = pull(self.project, [f"{self.crm}.{self.object}"], progress=SilentProgress(), **options)
         assert result.exit_code == 0, result.error
 
     def model(self, columns: str, *rows: Sequence[Any]) -> None:
@@ -94,10 +98,10 @@ def bench(tmp_path: Path) -> Iterator[Open]:
     """Open a bench on one CRM under switches."""
     with ExitStack() as stack:
 
-        def make(crm: str, *, also: str = "", switches: Any = None) -> Bench:
-            given = {"rally": RallySwitches(rate_limit=None)} if crm == "rally" else {}
-            given |= {} if switches is None else {crm: switches}
-            box = stack.enter_context(Sandbox(records=20, also={crm: also} if also else {}, **given))
+        def make(crm: str, *, switches: Any = None) -> Bench:
+            free = RallySwitches(rate_limit=None) if crm == "rally" else None
+            given: dict[str, Any] = {crm: switches or free} if switches or free else {}
+            box = stack.enter_context(Sandbox(records=20, **given))
             return Bench(tmp_path, box, crm)
 
         yield make
@@ -122,13 +126,27 @@ def test_companies_of_relm_are_met_by_domain_whatever_its_spelling(bench: Open) 
 
 
 @pytest.mark.parametrize(
-    ("crm", "name", "key"), [("relm", "companies", "domain"), ("rally", "companies", "domain")]
+    ("text", "key"),
+    [
+        *(
+            (text, "acme.co.uk")
+            for text in ("acme.co.uk", " ACME.co.uk\n", "https://www.acme.co.uk:80/a?b#c")
+        ),
+        *((text, "acme.co.uk") for text in ("//acme.co.uk.", "www.acme.co.uk/", "ftp://Acme.Co.Uk")),
+        ("bücher.example", "bücher.example"),
+        *((text, None) for text in ("", "acme", "a@acme.com", "acme.com x", "a..b", ".com", "http://", None)),
+    ],
 )
-def test_after_push_and_pull_the_plan_for_companies_is_empty(
-    bench: Open, crm: str, name: str, key: str
-) -> None:
+def test_a_domain_is_told_from_any_spelling_of_it(text: str | None, key: str | None) -> None:
+    query = f"select k, {is_host('k')} from (select {domain_key('$1::varchar')} as k)"
+    ((found, is_valid),) = duckdb.execute(query, [text]).fetchall()
+    assert (found if is_valid else None) == key
+
+
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+def test_after_push_and_pull_the_plan_for_companies_is_empty(bench: Open, crm: str) -> None:
     shop = bench(crm)
-    shop.declare(name, "domain name", key=key)
+    shop.declare("companies", "domain name", key="domain")
     shop.pull()
     domains = [each["domain"].upper() for each in shop.records() if each["domain"]]
     shop.model(
@@ -234,7 +252,7 @@ def test_a_deal_that_was_deleted_in_the_crm_is_not_made_again(bench: Open) -> No
     relm.pull()
     (made,) = relm.records(title="Pier")
     relm.box.tenant("relm").delete("deals", made["id"])
-    relm.pull()
+    relm.pull(full=True, accept_deletes=True)
     assert relm.held() == [("7", "skipped", "not_there")]
     assert relm.sent() == (0, 0)
 
@@ -292,6 +310,26 @@ def test_a_contact_without_an_address_keeps_none_when_it_is_updated_by_id(bench:
     assert [(each["title"], each["email"]) for each in rally.records(id=someone["id"])] == [("Captain", None)]
 
 
+def test_a_change_is_noted_once_though_two_syncs_have_written_the_record(bench: Open) -> None:
+    relm = bench("relm")
+    relm.declare("companies", "domain name", key="domain")
+    relm.pull()
+    known = next(each for each in relm.records() if each["domain"])
+    relm.model("domain, name", (known["domain"], "By domain"))
+    relm.sent()
+    relm.declare("companies", "name", key="id", sync='mode = "update"\nconflicts = "model_wins"')
+    relm.model("id, name", (known["id"], "By id"))
+    relm.pull()
+    relm.sent()
+    relm.pull()
+    assert relm.read(
+        "select new_value, origin from roundtrip.changes where field = 'name' order by changed_at"
+    ) == [
+        ("By domain", "push"),
+        ("By id", "push"),
+    ]
+
+
 # -- what an API cannot do -----------------------------------------------------------------------
 
 
@@ -307,8 +345,11 @@ def test_contacts_of_vivre_are_created_and_never_again(bench: Open) -> None:
     assert vivre.sent() == (0, 0)
     assert vivre.writes() == []
     vivre.declare("contacts", "name email", key="email")
-    with pytest.raises(ConfigError, match=r"syncs\.rows\.mode is 'upsert', but vivre contacts .*'create'"):
+    with pytest.raises(
+        ConfigError, match=r"syncs\.rows\.mode is 'upsert', but vivre contacts .*'create'"
+    ) as refused:
         vivre.push()
+    assert exit_code_of(refused.value) == 2
 
 
 def test_deals_of_vivre_go_by_the_ledger_where_no_list_shows_them(bench: Open) -> None:
@@ -359,6 +400,18 @@ def test_undefined_custom_fields_stop_the_push_until_they_are_to_be_created(benc
     assert relm.plan().rows == []
 
 
+def test_the_command_line_defines_fields_only_where_it_is_told_to(bench: Open) -> None:
+    relm = bench("relm")
+    relm.declare("companies", "domain metadata.tier", key="domain")
+    relm.pull()
+    relm.model("domain, tier", ("fresh.example", "gold"))
+    refused = run_roundtrip(relm.root, "push", "rows", "--yes", **relm.environ)
+    assert (refused.returncode, "--create-fields" in refused.stderr) == (2, True)
+    done = run_roundtrip(relm.root, "push", "rows", "--yes", "--create-fields", **relm.environ)
+    assert done.returncode == 0, done.stderr
+    assert len(relm.records(domain="fresh.example")) == 1
+
+
 def test_a_push_that_is_not_confirmed_defines_no_fields(bench: Open) -> None:
     relm = bench("relm")
     relm.declare("companies", "domain metadata.tier", key="domain")
@@ -368,6 +421,30 @@ def test_a_push_that_is_not_confirmed_defines_no_fields(bench: Open) -> None:
     with pytest.raises(ConfigError, match="not confirmed"):
         relm.push(create_fields=True, confirm=lambda made: False)
     assert relm.writes() == []
+
+
+def test_a_field_that_only_records_that_are_there_take_follows_by_itself(bench: Open) -> None:
+    vivre = bench("vivre")
+    vivre.declare("deals", "contact_id title closed_at", key="number")
+    vivre.pull()
+    contact = vivre.records("contacts")[0]["id"]
+    vivre.model("number, contact_id, title, closed_at", (1, contact, "Loom", "2026-03-01T00:00:00Z"))
+    assert vivre.sent() == (1, 0)
+    assert vivre.sent() == (0, 1)
+    assert vivre.sent() == (0, 0)
+    assert [str(each["closed_at"])[:10] for each in vivre.records(title="Loom")] == ["2026-03-01"]
+
+
+def test_tasks_that_no_answer_shows_are_made_once_and_their_changes_held_back(bench: Open) -> None:
+    reevo = bench("reevo")
+    once, older = 'mode = "create"', 'api_version = "v1"'
+    reevo.declare("tasks", "title owner_email", key="number", sync=once, options=older)
+    owner = reevo.records("users")[0]["email"]
+    reevo.model("number, title, owner_email", (1, "Call", owner))
+    assert reevo.sent() == (1, 0)
+    assert reevo.sent() == (0, 0)
+    reevo.model("number, title, owner_email", (1, "Call back", owner))
+    assert reevo.held() == [("1", "skipped", "cannot_update")]
 
 
 def test_contacts_of_reevo_are_asserted_and_then_at_rest(bench: Open) -> None:

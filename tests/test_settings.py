@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sources
-from pipelines.settings import FieldRule, Project, load_project
+from pipelines.settings import FieldRule, Project, Sync, load_project
 from sources.core.errors import ConfigError
 from tests.conftest import REPOSITORY
 
@@ -380,3 +380,59 @@ def test_a_crm_that_takes_no_writes_is_refused_as_a_target(tmp_path: Path) -> No
     config = SYNC.replace('connection = "relm"', 'connection = "ralivi"')
     with pytest.raises(ConfigError, match="ralivi cannot be written to"):
         project(tmp_path, config, environ={"SOURCES__RALIVI__API_KEY": KEY}).sync("leads")
+
+
+REFUSED = [
+    ("rally", "contacts", 'key = "id"', 'title = "title"', "syncs.rows.mode is 'upsert'"),
+    ("vivre", "contacts", 'key = "email"', 'name = "name"', "vivre contacts take only mode = 'create'"),
+    ("vivre", "contacts", 'key = "id"\nmode = "update"', 'name = "name"', "contacts cannot be updated"),
+    ("rally", "deals", 'key = "name"', 'name = "name"', "does not map 'pipelineId'"),
+    ("rally", "companies", 'key = "name"', 'name = "name"', "are matched by 'domain' or, to update"),
+    (
+        "rally",
+        "deals",
+        'key = "id"\nmode = "update"',
+        'stageId = { column = "s", nulls = "clear" }',
+        "rally deals cannot clear it",
+    ),
+    (
+        "vivre",
+        "deals",
+        'key = "number"',
+        'closed_at = { column = "at", write = "on_create" }',
+        "only once they are there",
+    ),
+]
+
+
+def found(root: Path, crm: str, name: str, key: str, field: str = 'name = "name"') -> Sync:
+    """Give a sync into some object of a CRM."""
+    config = (
+        f'[syncs.rows]\nconnection = "{crm}"\nobject = "{name}"\nmodel = "marts.rows"\n{key}\n'
+        f"[syncs.rows.fields]\n{field}\n"
+    )
+    given = {"API_KEY": KEY, "BASE_URL": "http://127.0.0.1:9"} | (
+        {"WORKSPACE_ID": "w"} if crm == "vivre" else {}
+    )
+    environ = {f"SOURCES__{crm.upper()}__{setting}": value for setting, value in given.items()}
+    return project(root, config, environ=environ).sync("rows")
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[-1])
+def test_what_an_api_cannot_do_is_refused_when_the_sync_is_read(
+    tmp_path: Path, case: tuple[str, str, str, str, str]
+) -> None:
+    *declared, told = case
+    with pytest.raises(ConfigError) as refused:
+        found(tmp_path, *declared)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("crm", "name", "key"),
+    [("rally", "activities", "number"), ("relm", "deals", "number"), ("rally", "companies", "domain")],
+)
+def test_a_sync_names_its_rows_by_what_its_object_is_told_apart_by(
+    tmp_path: Path, crm: str, name: str, key: str
+) -> None:
+    assert found(tmp_path, crm, name, f'key = "{key}"').key == key
