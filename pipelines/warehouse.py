@@ -315,7 +315,7 @@ def on_disk(path: Path) -> Iterator[None]:
     except Timeout:
         raise  # filelock's, which is an OSError too
     except (OSError, duckdb.IOException, duckdb.FatalException) as error:
-        what = getattr(error, "strerror", None) or _first_line(error).rpartition(": ")[2]
+        what = getattr(error, "strerror", None) or _reason(error)
         raise ConnectorError(
             f"{path.name} could not be written ({what}); what was published before stays as it was",
             hint=f"See to the disk of {path.parent} and run the same command again.",
@@ -353,6 +353,11 @@ def _describe(holder: Path) -> str:
         return f"pid {entry['pid']} on {entry['host']}, `{entry['command']}`"
     except (OSError, ValueError, KeyError):
         return "a run that has just begun"
+
+
+def _reason(error: Exception) -> str:
+    """Take the system's reason from the end of a line that begins with a path of any length."""
+    return str(error).splitlines()[0].rpartition(": ")[2][:200]
 
 
 def _first_line(error: Exception) -> str:

@@ -256,4 +256,5 @@ def test_clearing_ends_all_faults(box: Sandbox) -> None:
 
 
 def test_every_fault_has_a_name_for_json() -> None:
-    assert set(ACTIONS.values()) == set(Action.__subclasses__())
+    own = {each for each in Action.__subclasses__() if each.__module__.startswith("sources.sandbox")}
+    assert set(ACTIONS.values()) == own

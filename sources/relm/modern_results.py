@@ -63,7 +63,8 @@ def _of_result(row: Row, result: Mapping[str, Any]) -> Outcome:
         return _failed(row, code, problem)
     shown = result.get("data")
     record = shown if isinstance(shown, Mapping) else {}
-    crm_id = next((each for each in (result.get("id"), record.get("id")) if isinstance(each, str)), None)
+    ids = (each for each in (result.get("id"), record.get("id")) if isinstance(each, str) and each)
+    crm_id = next(ids, None)
     if row.action == "create" and (code == 200 or str(status).lower() in _THERE):
         return _is_there(row, crm_id)
     if crm_id is None or (row.crm_id and crm_id != row.crm_id):
