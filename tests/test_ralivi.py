@@ -32,7 +32,8 @@ def test_an_empty_field_is_null_whether_it_is_sent_or_left_out(nulls: str, tmp_p
     with Sandbox(records=60, ralivi=RaliviSwitches(nulls=nulls)) as box:  # type: ignore[arg-type]
         project = project_on(box, tmp_path)
         pulled(project)
-        assert rows(project, "select count(*) > 0 from ralivi.contacts where last_touched_at is null") == [(True,)]
+        untouched = "select count(*) > 0 from ralivi.contacts where last_touched_at is null"
+        assert rows(project, untouched) == [(True,)]
         assert rows(project, "select count(*) from ralivi.contacts where _extra is not null") == [(0,)]
 
 

@@ -28,7 +28,8 @@ def test_deals_are_read_where_the_api_lists_them_and_paise_become_rupees(tmp_pat
     with Sandbox(records=40, vivre=VivreSwitches(deals_listed=True, activities_listed=True)) as box:
         project = project_on(box, tmp_path)
         pulled(project)
-        paise = {each["id"]: each["value"] for each in box.tenant("vivre").records("deals") if each["value"] is not None}
+        held = box.tenant("vivre").records("deals")
+        paise = {each["id"]: each["value"] for each in held if each["value"] is not None}
         amounts = dict(rows(project, "select id, amount from crm.deals where amount is not null"))
         assert amounts == {
             key: (Decimal(value) / 100).quantize(Decimal("0.01")) for key, value in paise.items()
