@@ -211,6 +211,27 @@ def _show_list(name: str, entries: Sequence[Any], stream: TextIO) -> None:
             print(f"{name}: {_cell(entry)}", file=stream)
         return
     _show_table([row for entry in entries for row in _flat(entry)], stream)
+    for inner in _inner_names(entries)[1:]:
+        print(file=stream)
+        _show_table([row for entry in entries for row in _named_rows(entry, inner)], stream)
+
+
+def _inner_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the keys under which entries hold lists of things; the first goes with the entry itself."""
+    return list(
+        dict.fromkeys(
+            name
+            for entry in entries
+            for name, value in entry.items()
+            if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value)
+        )
+    )
+
+
+def _named_rows(entry: Mapping[str, Any], inner: str) -> list[dict[str, Any]]:
+    """Give the things in one list of an entry, each with the entry's name before it."""
+    name = next(iter(entry))
+    return [{name: entry[name], **row} for row in entry.get(inner) or []]
 
 
 def _flat(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

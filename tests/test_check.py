@@ -80,3 +80,16 @@ def test_the_strategy_is_the_one_a_pull_would_choose(tmp_path: Path) -> None:
         }
         assert strategies["relm", "contacts"] == "full"
         assert strategies["rally", "contacts"] == "since, with change feed"
+
+
+def test_a_person_is_shown_the_answers_as_well(tmp_path: Path) -> None:
+    import io
+
+    from pipelines.render import show
+
+    with Sandbox(records=10) as box:
+        result = checked(project_for(box, tmp_path, "relm", "rally"))
+        shown = io.StringIO()
+        show(result, shown)
+        assert "sort order of lists" in shown.getvalue()
+        assert "full" in shown.getvalue()
