@@ -1,0 +1,55 @@
+"""What the pages for people say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import sources
+from pipelines.cli import app
+from sources.core.connector import STAGE_OPTIONS
+
+ROOT = Path(sources.__file__).parents[1]
+CRMS_PAGE = (ROOT / "sources" / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GENERAL = {option.name for option in STAGE_OPTIONS}
+
+
+def section(crm: str) -> str:
+    title = sources.load(crm).title
+    return re.split(rf"^## {title}$", CRMS_PAGE, flags=re.M)[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("crm", sources.names())
+def test_every_setting_of_a_crm_stands_on_its_page_with_its_default(crm: str) -> None:
+    for option in sources.load(crm).options:
+        if option.name in GENERAL:
+            continue
+        [line] = re.findall(rf"^\| `{option.name}` \|.*$", section(crm), flags=re.M)
+        if option.default not in (None, ""):
+            assert f"{option.default}".lower() in line.lower().replace("`", "")
+
+
+@pytest.mark.parametrize("crm", sources.names())
+def test_every_table_and_object_of_a_crm_is_named_on_its_page(crm: str) -> None:
+    text = section(crm)
+    for contract in sources.load(crm).contracts.values():
+        for name in (*(each.name for each in contract.resources), *contract.writes):
+            assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_command_is_named_on_the_first_page_and_has_help() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert command.callback.__doc__
+        assert f"roundtrip {command.callback.__name__}" in README
+
+
+def test_the_first_page_names_every_crm() -> None:
+    assert all(f"| {sources.load(crm).title} |" in README for crm in sources.names())
+
+
+def test_the_test_command_of_the_first_page_is_the_one_ci_calls() -> None:
+    command = re.findall(r"^python3 -m venv .*pytest$", README, flags=re.M)[0]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert command.removeprefix("python3") in script
