@@ -17,7 +17,7 @@ GENERAL = {option.name for option in STAGE_OPTIONS}
 
 def section(crm: str) -> str:
     title = sources.load(crm).title
-    return re.split(rf"^## {title}$", CRMS_PAGE, flags=re.M)[1].split("\n## ")[0]
+    return re.split(rf"^## {title}$", CRMS_PAGE, flags=re.MULTILINE)[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("crm", sources.names())
@@ -25,7 +25,7 @@ def test_every_setting_of_a_crm_stands_on_its_page_with_its_default(crm: str) ->
     for option in sources.load(crm).options:
         if option.name in GENERAL:
             continue
-        [line] = re.findall(rf"^\| `{option.name}` \|.*$", section(crm), flags=re.M)
+        [line] = re.findall(rf"^\| `{option.name}` \|.*$", section(crm), flags=re.MULTILINE)
         if option.default not in (None, ""):
             assert f"{option.default}".lower() in line.lower().replace("`", "")
 
@@ -50,6 +50,6 @@ def test_the_first_page_names_every_crm() -> None:
 
 
 def test_the_test_command_of_the_first_page_is_the_one_ci_calls() -> None:
-    command = re.findall(r"^python3 -m venv .*pytest$", README, flags=re.M)[0]
+    command = re.findall(r"^python3 -m venv .*pytest$", README, flags=re.MULTILINE)[0]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert command.removeprefix("python3") in script
