@@ -16,7 +16,8 @@ from sources.core.bodies import encode_json
 
 _COLUMNS = (
     "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json',"
-    " replaced: 'json', error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz'}"
+    " replaced: 'json', error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz',"
+    " sent_at: 'timestamptz'}"
 )
 
 
@@ -64,7 +65,7 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
         create or replace temp table remembered as
         with accepted as (
             select key, any_value(crm_id) as crm_id, any_value(action) as action, max(pushed_at) as pushed_at,
-                any_value(sent)::map(varchar, json) as sent
+                coalesce(min(sent_at), max(pushed_at)) as sent_at, any_value(sent)::map(varchar, json) as sent
             from booked where status in ('created', 'updated') group by key
         )
         select accepted.key, coalesce(accepted.crm_id, ledger.crm_id) as crm_id,
@@ -74,7 +75,7 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
                 map_entries(ledger.echo::map(varchar, json)),
                 lambda shown: not list_contains(map_keys(accepted.sent), shown.key)
             )) end as echo,
-            accepted.pushed_at, ledger.echo_at
+            accepted.pushed_at, accepted.sent_at, ledger.echo_at
         from accepted
         left join roundtrip.ledger as ledger
             on ledger.connection = $connection and ledger.object = $object and ledger.key = accepted.key
@@ -90,8 +91,10 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
     )
     con.execute(
         """
-        insert into roundtrip.ledger (connection, object, key, crm_id, sent, echo, run_id, pushed_at, echo_at)
-        select $connection, $object, key, crm_id, to_json(sent), to_json(echo), $run_id, pushed_at, echo_at
+        insert into roundtrip.ledger
+            (connection, object, key, crm_id, sent, echo, run_id, pushed_at, sent_at, echo_at)
+        select $connection, $object, key, crm_id, to_json(sent), to_json(echo), $run_id, pushed_at, sent_at,
+            echo_at
         from remembered
         """,
         {**_names(header), "run_id": header.run_id},

@@ -40,7 +40,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """One row of a push as `roundtrip.push_log` takes it; `status` is a status of the interface."""
+    """One row of a push as `roundtrip.push_log` takes it; `status` is a status of the interface.
+
+    It was in the CRM's hands from `sent_at` on; at `pushed_at` what became of it was known. A look at the
+    CRM in between may have come too early to find it.
+    """
 
     key: str | None
     crm_id: str | None
@@ -51,6 +55,7 @@ class Booked:
     error: str | None
     batch_id: str | None
     pushed_at: str
+    sent_at: str | None = None
 
 
 @dataclass(slots=True)
@@ -108,13 +113,13 @@ class Journal:
         }
         self.append(entry | _plain_body(call.body))
 
-    def outcome(self, batch_id: str, outcomes: Sequence[Outcome]) -> None:
-        """Keep what became of rows of a batch."""
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep what became of rows of a batch, and when that was known."""
         rows = [
             {"seq": each.seq, "verdict": each.verdict, "crm_id": each.crm_id, "reason": each.reason}
             for each in outcomes
         ]
-        self.append({"type": "outcome", "batch": batch_id, "rows": rows})
+        self.append({"type": "outcome", "batch": batch_id, "at": at.isoformat(), "rows": rows})
 
     def held(self, rows: Iterable[Booked]) -> None:
         """Keep rows that are not sent, with the reason."""
@@ -190,7 +195,7 @@ class _Reader:
         self.story = story
         self.batches: dict[str, Batch] = {}
         self.asked: dict[int, str] = {}  # seq -> the batch that carried it last
-        self.told: dict[int, Outcome] = {}
+        self.told: dict[int, tuple[Outcome, str]] = {}
 
     def take(self, entry: dict[str, Any]) -> None:
         kind = entry["type"]
@@ -202,7 +207,7 @@ class _Reader:
                 self.told.pop(row.seq, None)
         elif kind == "outcome":
             for told in entry["rows"]:
-                self.told[told["seq"]] = Outcome(**told)
+                self.told[told["seq"]] = Outcome(**told), entry["at"]
         else:
             rows = [Booked(**row) for row in entry["rows"]]
             (self.story.booked if kind == "held" else self.story.adopted).extend(rows)
@@ -214,12 +219,12 @@ class _Reader:
                 self.story.open.append(batch)
                 continue
             for row in mine:
-                outcome = self.told[row.seq]
+                outcome, at = self.told[row.seq]
                 if outcome.verdict in _CLOSED:
-                    self.story.booked.append(booked_row(row, outcome, batch))
+                    self.story.booked.append(booked_row(row, outcome, batch, at))
 
 
-def booked_row(row: Row, outcome: Outcome, batch: Batch) -> Booked:
+def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
     """Make the log's entry of a sent row."""
     status = "updated" if outcome.verdict == "unchanged" else outcome.verdict
     return Booked(
@@ -231,7 +236,8 @@ def booked_row(row: Row, outcome: Outcome, batch: Batch) -> Booked:
         replaced=row.before,
         error=outcome.reason if status in ("rejected", "unknown") else None,
         batch_id=batch.id,
-        pushed_at=batch.sent_at.isoformat(),
+        pushed_at=at,
+        sent_at=batch.sent_at.isoformat(),
     )
 
 

@@ -46,7 +46,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
         where connection = $connection and resource = $resource
     ),
     ledger as (
-        select key, crm_id, sent, echo, echo_at, pushed_at from roundtrip.ledger
+        select key, crm_id, sent, echo, echo_at, pushed_at, sent_at from roundtrip.ledger
         where connection = $connection and object = $object
     ),
     unknown as (
@@ -63,7 +63,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
             candidate.*,
             ledger.key is not null as has_ledger,
             ledger.crm_id as ledger_id,
-            ledger.sent, ledger.echo, ledger.echo_at, ledger.pushed_at,
+            ledger.sent, ledger.echo, ledger.echo_at, coalesce(ledger.sent_at, ledger.pushed_at) as sent_at,
             pinned.id is not null as is_seen,
             keyed.records,
             {by.record} as record_id,
@@ -138,7 +138,9 @@ coalesce(
     case when keyed.records = 1 then keyed.id end
 )
 """
-_HAS_LOOKED = "coalesce(has_looked or mirror._synced_at > found.pushed_at, false)"
+# A list read while the row was on its way may miss it, so absence counts from the answer on; a version of the
+# record that came in since it was sent is news all the same.
+_HAS_LOOKED = "coalesce(has_looked or mirror._synced_at > found.sent_at, false)"
 _UNKNOWN_UNTIL_LOOK = "unknown.pushed_at >= looked.at"
 
 

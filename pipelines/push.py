@@ -137,7 +137,8 @@ def _resolve(project: Project, story: Story, path: Path) -> None:
     except ConfigError:
         for batch in story.open:
             reason = "the push was stopped and its connection is gone"
-            journal.outcome(batch.id, [Outcome(row.seq, "unknown", reason=reason) for row in batch.rows])
+            lost = [Outcome(row.seq, "unknown", reason=reason) for row in batch.rows]
+            journal.outcome(batch.id, lost, at=datetime.now(UTC))
         journal.close()
         return
     try:

@@ -51,7 +51,7 @@ class Notebook:
     def intent(self, batch: Batch) -> None:
         self.batches.append(batch)
 
-    def outcome(self, batch_id: str, outcomes: Sequence[Outcome]) -> None:
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
         self.told |= {each.seq: each for each in outcomes}
 
 

@@ -109,7 +109,9 @@ class Desk:
     ) -> None:
         """Put a row into the ledger; `echo` None means that nobody has looked yet."""
         self.write(
-            "insert into roundtrip.ledger values ('relm', 'contacts', ?, ?, ?, ?, 'earlier', ?, ?)",
+            "insert into roundtrip.ledger"
+            " (connection, object, key, crm_id, sent, echo, run_id, pushed_at, echo_at)"
+            " values ('relm', 'contacts', ?, ?, ?, ?, 'earlier', ?, ?)",
             [
                 key,
                 crm_id,

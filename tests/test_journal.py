@@ -45,7 +45,7 @@ def journal(tmp_path: Path) -> Journal:
 
 def test_a_row_with_intent_and_outcome_is_booked(journal: Journal) -> None:
     journal.intent(batch("b1", row(1), row(2)))
-    journal.outcome("b1", [Outcome(1, "created", "con_1"), Outcome(2, "rejected", reason="no")])
+    journal.outcome("b1", [Outcome(1, "created", "con_1"), Outcome(2, "rejected", reason="no")], at=AT)
     assert [(each.key, each.status, each.crm_id, each.error) for each in told(journal.path).booked] == [
         ("p1@x.co", "created", "con_1", None),
         ("p2@x.co", "rejected", None, "no"),
@@ -66,10 +66,10 @@ def test_a_body_that_is_not_text_survives(journal: Journal) -> None:
 
 def test_the_last_word_on_a_row_counts(journal: Journal) -> None:
     journal.intent(batch("b1", row(1), row(2)))
-    journal.outcome("b1", [Outcome(1, "absent"), Outcome(2, "created")])
+    journal.outcome("b1", [Outcome(1, "absent"), Outcome(2, "created")], at=AT)
     journal.intent(batch("b2", row(1)))
-    journal.outcome("b2", [Outcome(1, "created", "con_1")])
-    journal.outcome("ids", [Outcome(2, "created", "con_2")])
+    journal.outcome("b2", [Outcome(1, "created", "con_1")], at=AT)
+    journal.outcome("ids", [Outcome(2, "created", "con_2")], at=AT)
     story = told(journal.path)
     assert {(each.key, each.crm_id) for each in story.booked} == {("p1@x.co", "con_1"), ("p2@x.co", "con_2")}
     assert story.open == []
@@ -77,7 +77,7 @@ def test_the_last_word_on_a_row_counts(journal: Journal) -> None:
 
 def test_a_row_that_took_no_effect_is_not_booked(journal: Journal) -> None:
     journal.intent(batch("b1", row(1)))
-    journal.outcome("b1", [Outcome(1, "absent")])
+    journal.outcome("b1", [Outcome(1, "absent")], at=AT)
     story = told(journal.path)
     assert (story.booked, story.open) == ([], [])
 
@@ -106,7 +106,7 @@ def test_a_cut_at_any_byte_leaves_a_readable_journal(tmp_path: Path, share: floa
     """What is read from a part is open or as in the whole, never something else."""
     journal = Journal.begin(tmp_path / "journal", HEADER)
     journal.intent(batch("b1", row(1), row(2)))
-    journal.outcome("b1", [Outcome(1, "created", "con_1"), Outcome(2, "rejected", reason="no")])
+    journal.outcome("b1", [Outcome(1, "created", "con_1"), Outcome(2, "rejected", reason="no")], at=AT)
     journal.intent(batch("b2", row(3)))
     journal.close()
     whole = journal.path.read_bytes()
@@ -127,7 +127,7 @@ def test_a_journal_goes_on_after_a_torn_line(journal: Journal) -> None:
     with journal.path.open("ab") as file:
         file.write(b'{"type":"outcome","batch":"b1","ro')
     again = Journal.resume(journal.path)
-    again.outcome("b1", [Outcome(1, "created")])
+    again.outcome("b1", [Outcome(1, "created")], at=AT)
     assert [each.status for each in told(journal.path).booked] == ["created"]
 
 

@@ -25,11 +25,14 @@ CRMS = sorted(
 )
 COMMANDS = {
     f"pipelines.{name}"
-    for name in ("pull", "enrich", "push", "undo", "status", "check", "report", "webhooks")
+    for name in ("pull", "enrich", "push", "undo", "drift", "why", "status", "runs", "query", "check")
+} | {f"pipelines.{name}" for name in ("report", "schedules", "forget", "webhooks")}
+ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"} | {
+    f"pipelines.commands.{name}" for name in ("starting", "pulling", "pushing", "looking")
 }
-ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"}
-LIGHT = {
-    f"pipelines.{name}" for name in ("__main__", "cli", "render", "progress", "settings", "layers", "syncs")
+LIGHT = ABOVE_COMMANDS - {"pipelines.demo"} | {
+    f"pipelines.{name}"
+    for name in ("__main__", "render", "progress", "settings", "layers", "syncs", "commands.running")
 }
 CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3}  # all others stand between: 2
 ONLY_IN = {

@@ -73,6 +73,9 @@ create table if not exists roundtrip.ledger (
     echo_at timestamptz
 );
 
+-- When a row was sent; `pushed_at` is when its outcome was known. Older warehouses lack the column.
+alter table roundtrip.ledger add column if not exists sent_at timestamptz;
+
 -- How far each resource has been read. `last_complete_at`: everything changed before it has been looked at.
 create table if not exists roundtrip.resource_state (
     connection varchar,

@@ -51,7 +51,7 @@ class Log(Protocol):
 
     def intent(self, batch: Batch) -> None: ...
 
-    def outcome(self, batch_id: str, outcomes: Sequence[Outcome]) -> None: ...
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
 
 
 @dataclass(slots=True)
@@ -232,7 +232,7 @@ class Courier:
         return moment if theirs is None else moment + (theirs - self.now())
 
     def _log(self, batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
-        self.log.outcome(batch.id, outcomes)
+        self.log.outcome(batch.id, outcomes, at=self.now())
         return outcomes
 
     def now(self) -> datetime:
@@ -312,7 +312,7 @@ class _Flight:
             except ConnectorError:
                 return  # the next pull tells the ids
             found = [replace(each, verdict="created", reason=None) for each in outcomes if each.crm_id]
-            self.courier.log.outcome("ids", found)
+            self.courier.log.outcome("ids", found, at=self.courier.now())
 
 
 def batches(courier: Courier, rows: Iterable[Row]) -> Iterator[tuple[Lane, list[Row]]]:
