@@ -186,7 +186,11 @@ def _jsonable(value: Any) -> Any:
 
 
 def show(result: Result, stream: TextIO, *, all_rows: bool = False) -> None:
-    """Write a command's result for a person."""
+    """Write a command's result for a person; a result that has a `text` of its own is given as that."""
+    text = getattr(result, "text", None)
+    if text is not None:
+        stream.write(text)
+        return
     payload = result.payload()
     if "counts" in payload and "sync" in payload:
         _show_sync(payload, stream, all_rows=all_rows)

@@ -1,0 +1,62 @@
+"""Commands that show and carry out what goes to a CRM: `plan`, `push`."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines import render
+from pipelines.commands.running import AllRows, AsJson, Yes, agree, ask, can_ask, run
+from pipelines.progress import Progress
+from sources.core.errors import ConfigError
+
+
+def plan(
+    sync: Annotated[str, typer.Argument(metavar="SYNC")], all_rows: AllRows = False, as_json: AsJson = False
+) -> int:
+    """Show what a push would do, field by field.
+
+    Sends nothing and changes nothing, in the CRM or in the warehouse.
+    """
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.plan import plan as run_plan
+        from pipelines.settings import load_project
+
+        return run_plan(load_project(), sync, diff=all_rows, progress=progress)
+
+    return run("plan", work, as_json=as_json, all_rows=all_rows)
+
+
+def push(
+    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, send nothing.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Send at most so many records.", min=1)] = None,
+    create_fields: Annotated[
+        bool, typer.Option("--create-fields", help="Define custom fields that the CRM lacks.")
+    ] = False,
+    yes: Yes = False,
+    all_rows: AllRows = False,
+    as_json: AsJson = False,
+) -> int:
+    """Send what the plan shows to the CRM, after asking."""
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.push import push as run_push
+        from pipelines.settings import load_project
+
+        if not (yes or dry_run or can_ask()):
+            raise ConfigError(
+                "push asks before it sends, and there is no terminal", hint="Add --yes or --dry-run."
+            )
+        confirm = agree if yes else ask
+        return run_push(
+            load_project(),
+            sync,
+            dry_run=dry_run,
+            limit=limit,
+            create_fields=create_fields,
+            confirm=confirm,
+            progress=progress,
+        )
+
+    return run("push", work, as_json=as_json, all_rows=all_rows)
