@@ -14,13 +14,13 @@ from typing import Any
 import duckdb
 import msgspec
 
-from pipelines.definitions import glance
-from pipelines.identity import shown_key
-from pipelines.journal import left_over
-from pipelines.mapping import read_mapping
-from pipelines.matching import Target
-from pipelines.outbox import compose
 from pipelines.progress import Progress
+from pipelines.pushing.definitions import glance
+from pipelines.pushing.identity import shown_key
+from pipelines.pushing.journal import left_over
+from pipelines.pushing.mapping import read_mapping
+from pipelines.pushing.matching import Target
+from pipelines.pushing.outbox import compose
 from pipelines.settings import Project, Sync
 from pipelines.warehouse import Warehouse, has_table
 from sources import load

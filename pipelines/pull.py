@@ -19,15 +19,16 @@ from typing import Any, TypedDict
 
 import duckdb
 
-from pipelines import deletions, deltas, history, ledger, loading
-from pipelines.feeds import Feeds, fetch_unlisted
-from pipelines.fetching import Fetcher, Reading, Segment, State, StoppableClock
 from pipelines.interrupts import held
 from pipelines.progress import Progress
+from pipelines.pulling import deletions, deltas, history, loading
+from pipelines.pulling.feeds import Feeds, fetch_unlisted
+from pipelines.pulling.fetching import Fetcher, Reading, Segment, State, StoppableClock
+from pipelines.pulling.views import write_views
+from pipelines.pulling.windows import decide
+from pipelines.pushing import ledger
 from pipelines.settings import Project
-from pipelines.views import write_views
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run
-from pipelines.windows import decide
 from sources import load
 from sources.core.errors import AuthError, ConnectorError, GuardError
 from sources.core.pacing import SYSTEM_CLOCK, Clock

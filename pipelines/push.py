@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines import definitions
-from pipelines import journal as journals
-from pipelines.booking import book, is_booked
-from pipelines.journal import Booked, Header, Journal, Story
 from pipelines.plan import Held, Plan, PlanResult, check_guard, entry, make_plan, plan, show
 from pipelines.progress import Progress
+from pipelines.pushing import definitions
+from pipelines.pushing import journal as journals
+from pipelines.pushing.booking import book, is_booked
+from pipelines.pushing.journal import Booked, Header, Journal, Story
 from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, record_run
 from sources import load

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.booking import book, is_booked
-from pipelines.journal import Booked, Header, Journal, Story, left_over, read, remove
+from pipelines.pushing.booking import book, is_booked
+from pipelines.pushing.journal import Booked, Header, Journal, Story, left_over, read, remove
 from pipelines.warehouse import RunRecord, Warehouse, record_run
 from sources.core.connector import Call, Outcome, Row
 from sources.core.errors import ProtocolError

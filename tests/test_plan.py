@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import compare
 from pipelines.plan import check_guard, make_plan
+from pipelines.pushing import compare
 from sources.core.bodies import is_echo
 from sources.core.errors import ConfigError, GuardError
 from tests.pushing import EVENING, FIELDS, MORNING, NOON, Desk, changes, reasons

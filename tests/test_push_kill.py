@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.journal import Header, Journal, left_over, read
+from pipelines.pushing.journal import Header, Journal, left_over, read
 from sources.core.connector import Row
 from sources.core.errors import AuthError
 from sources.core.sessions import open_session

@@ -8,11 +8,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.compare import domain_key, is_host
 from pipelines.plan import PlanResult, plan
 from pipelines.progress import SilentProgress
 from pipelines.pull import pull
 from pipelines.push import PushResult, push
+from pipelines.pushing.compare import domain_key, is_host
 from pipelines.render import exit_code_of
 from pipelines.settings import load_project
 from pipelines.warehouse import Warehouse

@@ -37,7 +37,7 @@ LIGHT = ABOVE_COMMANDS - {"pipelines.demo"} | {
 CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3}  # all others stand between: 2
 ONLY_IN = {
     "httpx": {"sources.core.client"},
-    "dlt": {"sources.core.reading", "pipelines.loading", "pipelines.pull"},
+    "dlt": {"sources.core.reading", "pipelines.pulling.loading", "pipelines.pull"},
     "pandas": {"pipelines.enrich", "pipelines.frames"},
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "stuff"}

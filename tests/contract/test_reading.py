@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import sources
+from pipelines.pulling.views import CRM_VIEWS
 from pipelines.settings import Project
-from pipelines.views import CRM_VIEWS
 from sources.core.connector import Contract, snake_case
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import Html

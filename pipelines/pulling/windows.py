@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from pipelines.fetching import Reading
 from pipelines.progress import Progress
+from pipelines.pulling.fetching import Reading
 from sources.core.connector import Since
 from sources.core.passes import honours_since
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.fetching import Reading, Segment, State
+from pipelines.pulling.fetching import Reading, Segment, State
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.changes import watermark
 from sources.core.connector import FanOut, Resource

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from pipelines.compare import is_echo, pointer
-from pipelines.identity import key_in_mirror, place_in_mirror
+from pipelines.pushing.compare import is_echo, pointer
+from pipelines.pushing.identity import key_in_mirror, place_in_mirror
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.connector import Write, snake_case
 

@@ -6,8 +6,8 @@ Too many at once trip a guard: then nothing is marked.
 
 import duckdb
 
-from pipelines import deltas
-from pipelines.fetching import Reading
+from pipelines.pulling import deltas
+from pipelines.pulling.fetching import Reading
 from sources.core.changes import FeedReading, is_mass_deletion
 from sources.core.errors import GuardError
 from sources.core.passes import Pass, is_gone

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pipelines.compare import (
+from pipelines.pushing.compare import (
     Form,
     Policy,
     as_text,
@@ -18,7 +18,7 @@ from pipelines.compare import (
     kind_of_type,
     pointer,
 )
-from pipelines.identity import (
+from pipelines.pushing.identity import (
     Identity,
     identity_of,
     key_form_of,

@@ -9,8 +9,8 @@ from datetime import datetime
 
 import duckdb
 
-from pipelines.deltas import Delta, stamp_column, table_of
-from pipelines.fetching import Reading
+from pipelines.pulling.deltas import Delta, stamp_column, table_of
+from pipelines.pulling.fetching import Reading
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.connector import Resource
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.identity import shown_key_sql
-from pipelines.journal import Booked, Header, Story
+from pipelines.pushing.identity import shown_key_sql
+from pipelines.pushing.journal import Booked, Header, Story
 from pipelines.warehouse import literal
 from sources.core.bodies import encode_json
 

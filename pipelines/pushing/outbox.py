@@ -6,7 +6,7 @@ guard and the seal are left to `plan`.
 
 import duckdb
 
-from pipelines.compare import (
+from pipelines.pushing.compare import (
     as_json,
     canonical,
     form_of,
@@ -16,9 +16,9 @@ from pipelines.compare import (
     misfits,
     verdict,
 )
-from pipelines.identity import can_update, is_valid_key, mirror_text
-from pipelines.mapping import FieldMapping, MappedField
-from pipelines.matching import Target, find_records
+from pipelines.pushing.identity import can_update, is_valid_key, mirror_text
+from pipelines.pushing.mapping import FieldMapping, MappedField
+from pipelines.pushing.matching import Target, find_records
 from pipelines.settings import Sync
 from pipelines.warehouse import literal
 from sources.core.connector import Kind, snake_case

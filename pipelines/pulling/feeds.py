@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from pipelines import deltas
-from pipelines.fetching import Reading
+from pipelines.pulling import deltas
+from pipelines.pulling.fetching import Reading
 from sources.core.changes import FeedReading, read_feed
 from sources.core.errors import ConnectorError, GoneError
 from sources.core.spool import Spool, type_rows

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.compare import Form, as_text, canonical, form_of, is_address, is_host, pointer
+from pipelines.pushing.compare import Form, as_text, canonical, form_of, is_address, is_host, pointer
 from pipelines.warehouse import quoted
 from sources.core.connector import KeyForm, Write, snake_case
 

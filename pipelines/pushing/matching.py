@@ -6,9 +6,9 @@ of a row is `outbox`'s.
 
 from dataclasses import dataclass
 
-from pipelines.identity import key_in_mirror, shown_key_sql
-from pipelines.ledger import latest_unknown
-from pipelines.mapping import FieldMapping, MappedField
+from pipelines.pushing.identity import key_in_mirror, shown_key_sql
+from pipelines.pushing.ledger import latest_unknown
+from pipelines.pushing.mapping import FieldMapping, MappedField
 from pipelines.warehouse import quoted
 from sources.core.connector import Connection, Write
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.deltas import Delta
+from pipelines.pulling.deltas import Delta
 from pipelines.warehouse import has_table, quoted
 from sources.core.connector import Resource
 from sources.core.errors import ConnectorError
