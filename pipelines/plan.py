@@ -185,8 +185,8 @@ def make_plan(
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
     made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
-    _count(made, target)
-    made.seal = _seal(made)
+    count_rows(made, target)
+    made.seal = seal_of(made)
     return made
 
 
@@ -308,7 +308,8 @@ def _require_pull(con: duckdb.DuckDBPyConnection, connection: Connection, write:
         )
 
 
-def _count(made: Plan, target: Target) -> None:
+def count_rows(made: Plan, target: Target) -> None:
+    """Count what the rows of a plan come to: to be sent, held back, at rest; and the CRM's records."""
     con = made.con
     if target.has_mirror:
         made.live = _number(con, f"select count(*) from {target.table} where _deleted_at is null")
@@ -334,7 +335,7 @@ def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _seal(made: Plan) -> str:
+def seal_of(made: Plan) -> str:
     """Hash the rows to send in their order, the mapping, and the state they were worked out from."""
     rows = made.con.execute(
         """

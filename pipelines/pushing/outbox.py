@@ -181,7 +181,7 @@ def _updates(target: Target, mapping: FieldMapping, writes: str) -> list[str]:
         action="'update'",
         fields=_members(fields, "v{n} = 'write'"),
         before=_members(fields, "v{n} = 'write'", letter="c"),
-        known=_known(target),
+        known=known_record(target),
         source=f"plan_judged where {is_there} and ({writes}) and {can_send} and {wrong} is null",
     )
     held = [
@@ -325,8 +325,8 @@ def _held_from_model(status: str, reason: str, condition: str, fields: tuple[Map
     """
 
 
-def _known(target: Target) -> str:
-    """Write the mirror's record as JSON, as far as it completes a body."""
+def known_record(target: Target) -> str:
+    """Write the mirror's record of a row's `record_id` as JSON, as far as it completes a body."""
     write, mirror = target.write, target.mirror
     if not target.has_mirror:
         return "null::varchar"
