@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from sources.core.client import Answer, Client
 
 Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
-Action = Literal["create", "update"]
+Action = Literal["create", "update", "delete"]
 Match = Literal["new", "key", "id"]
-Verdict = Literal["created", "updated", "unchanged", "rejected", "unknown", "absent"]
+Verdict = Literal["created", "updated", "deleted", "unchanged", "rejected", "unknown", "absent"]
 
 
 def snake_case(name: str) -> str:
@@ -58,7 +58,8 @@ def pace_option(default: int) -> Option:
 class Connection:
     """One workspace of a CRM: its name (dataset and settings section), address, key and options.
 
-    `options` holds a value for every `Option` of the connector, defaults filled in.
+    `options` holds a value for every `Option` of the connector, defaults filled in. `exclude` and `hashed`
+    name values (`contacts.phone`) that are never kept, or only as digests under `hash_key`.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Connection:
     base_url: str
     api_key: str = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+    hash_key: str = field(default="", repr=False)
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -340,6 +344,7 @@ class Lane:
     `look(client, connection, rows, since)` reads what the CRM shows now, one sight per row in order, None
     where it cannot tell; `since` is the CRM's time before which nothing of these rows was sent.
     `fallback` names the lane for rows that this one left without effect and without a reason.
+    `gone` is the verdict on a row whose record is not there, where that is no refusal.
     """
 
     name: str
@@ -351,6 +356,7 @@ class Lane:
     blame: Callable[[Sequence[Row], bytes], Mapping[int, str]] = lambda rows, body: {}
     look: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
     fallback: str | None = None
+    gone: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

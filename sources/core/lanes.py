@@ -4,11 +4,12 @@ Which requests an API takes, and what its answers mean, is each CRM module's kno
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sources.core.connector import Connection, Outcome, Row, Sight, Verdict, Writable
+from sources.core.connector import Call, Connection, Lane, Outcome, Row, Sight, Verdict, Writable
 from sources.core.errors import GoneError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Check = Callable[[Row], str | None]
 Look = Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]]
 
 ALWAYS = float("inf")  # what may be repeated at any time
+DELETE = "delete"  # the lane of rows that are taken away, where an API documents that
 _EMPTY_STATUSES = frozenset({201, 204})
 
 
@@ -69,6 +71,37 @@ def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
     if crm_id is None and isinstance(body, Mapping) and (body.get("error") or body.get("errors")):
         return [left_open(row, "the answer tells of an error")]
     return [Outcome(row.seq, landed(row), crm_id or row.crm_id)]
+
+
+# -- deleting ------------------------------------------------------------------------------------
+
+
+def delete_lane(folder: str, *, gone_flag: str = "") -> Lane:
+    """Make the lane that deletes records by id; one that is gone already counts as deleted.
+
+    `gone_flag` names the field that is true in a deleted record, where the API still shows it.
+    """
+
+    def encode(rows: Sequence[Row], connection: Connection) -> Call:
+        return Call("DELETE", path_of(folder, rows[0]), b"")
+
+    def decode(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
+        return [Outcome(row.seq, "deleted", row.crm_id) for row in rows]
+
+    look_at = look_by_id(folder)
+
+    def look(
+        client: "Client", connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        sights = look_at(client, connection, rows, since)
+        return [_without_deleted(sight, gone_flag) for sight in sights]
+
+    return Lane(DELETE, 1, encode, decode, repeat_s=ALWAYS, look=look, gone="deleted")
+
+
+def _without_deleted(sight: Sight | None, gone_flag: str) -> Sight | None:
+    is_deleted = sight is not None and bool((sight.record or {}).get(gone_flag))
+    return replace(sight, record=None) if sight is not None and is_deleted else sight
 
 
 # -- looking -------------------------------------------------------------------------------------

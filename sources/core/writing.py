@@ -28,6 +28,7 @@ from sources.core.errors import (
     TransientError,
     UncertainError,
 )
+from sources.core.lanes import DELETE
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.sessions import Session
 
@@ -194,6 +195,8 @@ class Courier:
     def _refused(self, lane: Lane, batch: Batch, error: RefusedError) -> list[Outcome]:
         """Part the bad rows of a refused batch from the good ones, by name or by halving."""
         rows = batch.rows
+        if lane.gone is not None and isinstance(error, GoneError):
+            return self._log(batch, _all(rows, lane.gone))
         named = {} if error.answer is None else lane.blame(rows, error.answer.body)
         if len(rows) == 1:
             return self._log(batch, _all(rows, "rejected", named.get(0) or error.what))
@@ -320,7 +323,7 @@ def batches(courier: Courier, rows: Iterable[Row]) -> Iterator[tuple[Lane, list[
     waiting: dict[str, list[Row]] = {}
     most = int(courier.connection.options.get("batch_size") or sys.maxsize)
     for row in rows:
-        name = courier.write.lane(row, courier.connection)
+        name = DELETE if row.action == "delete" else courier.write.lane(row, courier.connection)
         lane, mine = courier.write.lanes[name], waiting.setdefault(name, [])
         mine.append(row)
         if len(mine) >= min(lane.size, most):
@@ -333,6 +336,8 @@ def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
     """Tell from a look at the CRM whether a row was applied: by values, exact ones first."""
     if sight is None:
         return Outcome(row.seq, "unknown", reason="the answer was lost and the CRM cannot be asked")
+    if row.action == "delete":
+        return Outcome(row.seq, "deleted" if sight.record is None else "absent", row.crm_id)
     if sight.record is None:
         return Outcome(row.seq, "absent")
     names = [name for name in row.fields if _is_readable(write, name)]

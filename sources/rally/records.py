@@ -11,7 +11,7 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.connector import Call, Connection, Lane, Option, Row, Writable, Write
-from sources.core.lanes import ALWAYS, path_of
+from sources.core.lanes import ALWAYS, DELETE, delete_lane, path_of
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,
@@ -48,6 +48,7 @@ def _lanes(records: Records) -> dict[str, Lane]:
             "upsert", 1, records.encode_upsert, decode_upsert, repeat_s=ALWAYS, look=records.look_by_id
         ),
         "put": Lane("put", 1, records.encode_put, decode_put, repeat_s=ALWAYS, look=records.look_by_id),
+        DELETE: delete_lane(f"/{records.name}"),
     }
 
 
@@ -175,6 +176,7 @@ ACTIVITIES = Write(
         "put": Lane(
             "put", 1, _ACTIVITIES.encode_put, decode_put, repeat_s=ALWAYS, look=_ACTIVITIES.look_by_id
         ),
+        DELETE: delete_lane("/activities"),
     },
     lane=lambda row, connection: "bulk" if row.action == "create" else "put",
 )

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from sources.core.connector import Connection, Lane, Option, Row, Writable, Write
-from sources.core.lanes import ALWAYS
+from sources.core.lanes import ALWAYS, DELETE, delete_lane
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,
@@ -106,6 +106,7 @@ CONTACTS = Write(
             "upsert", 1, _CONTACTS.encode_upsert, decode_upsert, repeat_s=ALWAYS, look=_CONTACTS.look_by_id
         ),
         "put": Lane("put", 1, _CONTACTS.encode_put, decode_put, repeat_s=ALWAYS, look=_CONTACTS.look_by_id),
+        DELETE: delete_lane("/contacts"),
     },
     lane=_lane,
     defaults=_defaults,

@@ -18,8 +18,10 @@ from sources.core.connector import Call, Connection, Lane, Option, Outcome, Row,
 from sources.core.errors import ConfigError, RefusedError
 from sources.core.lanes import (
     ALWAYS,
+    DELETE,
     Check,
     decode_single,
+    delete_lane,
     field_check,
     first_of,
     id_in,
@@ -48,6 +50,7 @@ OPTIONS = (
 
 _MATCHED = {"primary_email": "contact_emails", "domain_name": "domains"}
 _OWN_KEYED = frozenset({"opportunity", "task"})
+_ARCHIVED = frozenset({"opportunity"})  # of those that are created; of a task the vendor does not say
 _MONEY = frozenset({"amount", "estimated_annual_revenue"})
 
 
@@ -228,7 +231,7 @@ def _asserted(name: str, record_type: str, key: str, fields: Mapping[str, Writab
         fields=fields,
         custom="attributes",
         custom_column="_extra",
-        lanes={"assert": asserting, "patch": _patch(record_type)},
+        lanes={"assert": asserting, "patch": _patch(record_type), DELETE: _archive(record_type)},
         lane=lane,
         inspect=_inspect(record_type, fields),
     )
@@ -239,9 +242,15 @@ def _patch(record_type: str) -> Lane:
     return Lane("patch", 1, _encode_patch(record_type), decode_single, repeat_s=ALWAYS, look=look)
 
 
+def _archive(record_type: str) -> Lane:
+    return delete_lane(f"{PREFIX}/{record_type}", gone_flag="is_archived")
+
+
 def _created(name: str, record_type: str, mark: str, fields: Mapping[str, Writable]) -> Write:
     look = v2_looks.created(record_type, mark, fields)
-    create = Lane("create", 1, _encode_create(record_type), decode_single, look=look)
+    lanes = {"create": Lane("create", 1, _encode_create(record_type), decode_single, look=look)}
+    if record_type in _ARCHIVED:
+        lanes[DELETE] = _archive(record_type)
     return Write(
         object=name,
         resource=name,
@@ -250,7 +259,7 @@ def _created(name: str, record_type: str, mark: str, fields: Mapping[str, Writab
         fields=fields,
         custom="attributes",
         custom_column="_extra",
-        lanes={"create": create, "patch": _patch(record_type)},
+        lanes={**lanes, "patch": _patch(record_type)},
         lane=lambda row, connection: "create" if row.action == "create" else "patch",
         inspect=_inspect(record_type, fields),
     )

@@ -26,7 +26,7 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import RefusedError
-from sources.core.lanes import ALWAYS, id_in, left_open, look_by_id, path_of
+from sources.core.lanes import ALWAYS, DELETE, delete_lane, id_in, left_open, look_by_id, path_of
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
@@ -129,6 +129,7 @@ def _write(
                 repeat_s=ALWAYS,
                 look=look_by_id(records.path),
             ),
+            DELETE: delete_lane(records.path),
         },
         lane=lambda row, connection: "create" if row.action == "create" else "patch",
         inspect=classic_fields.inspect(records.name),

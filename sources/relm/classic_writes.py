@@ -25,7 +25,7 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import ProtocolError
-from sources.core.lanes import ALWAYS, landed, left_open, look_by_id, path_of
+from sources.core.lanes import ALWAYS, DELETE, delete_lane, landed, left_open, look_by_id, path_of
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
 
@@ -234,6 +234,7 @@ CONTACTS = Write(
         "patch": Lane(
             "patch", 1, _encode_patch, _decode_patch, repeat_s=ALWAYS, look=look_by_id("/v1/contacts")
         ),
+        DELETE: delete_lane("/v1/contacts"),
     },
     lane=_lane,
     inspect=classic_fields.inspect("contacts"),

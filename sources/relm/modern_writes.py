@@ -14,7 +14,7 @@ from typing import Any
 from sources.core.bodies import encode_json, with_fields
 from sources.core.client import Client
 from sources.core.connector import Call, Connection, KeyForm, Lane, Option, Row, Writable, Write
-from sources.core.lanes import Check, field_check, path_of
+from sources.core.lanes import DELETE, Check, delete_lane, field_check, path_of
 from sources.relm.modern_looks import Look
 from sources.relm.modern_results import blame, decode_batch
 
@@ -46,6 +46,7 @@ class _Lanes:
         self.lanes = {
             "batch": Lane("batch", _MOST_OPERATIONS, self.encode, decode_batch, blame=blame, look=look),
             "patch": Lane("patch", 1, self.encode, decode_batch, blame=blame, look=look),
+            DELETE: delete_lane(f"/{name}", gone_flag="deleted"),
         }
 
     def encode(self, rows: Sequence[Row], connection: Connection) -> Call:
