@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from pipelines.status import status
-from pipelines.warehouse import Warehouse
+from pipelines.warehouse import Warehouse, _our_columns, sql
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request
 from tests.pulling import environ_of, project_for, pulled, rows
@@ -141,6 +141,16 @@ def test_a_warehouse_of_an_older_version_is_read_as_it_is_and_brought_up_to_date
         result = pulled(project, "rally.contacts")
         assert (result.exit_code, result.readings[0].since is not None) == (0, True)
         assert rows(project, "select pass_since from roundtrip.resource_state") == [(None,)]
+
+
+def test_the_columns_read_from_the_text_of_the_schema_are_those_that_duckdb_makes() -> None:
+    with duckdb.connect() as con:
+        con.execute(sql("schema.sql"))
+        made = con.execute(
+            "select table_name, column_name from duckdb_columns() semi join duckdb_tables() using (table_oid)"
+            " where schema_name = 'roundtrip'"
+        ).fetchall()
+    assert _our_columns() == set(made)
 
 
 def test_status_shows_what_was_counted_the_mark_and_the_last_error(
