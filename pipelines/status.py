@@ -4,14 +4,19 @@ Reads the published generation and the notes of runs that changed nothing; asks 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
-from pipelines.settings import Project
-from pipelines.warehouse import RunRecord, Warehouse, has_table, quoted
+from pipelines.settings import Project, Sync
+from pipelines.warehouse import RunRecord, Warehouse, quoted
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Place = tuple[str, str]  # connection and resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,9 @@ class StatusResult:
 class _Noted:
     """What the notes of runs that no generation holds yet say."""
 
-    looked: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
-    errors: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    looked: dict[_Place, datetime] = field(default_factory=dict)
+    counts: dict[_Place, dict[str, int]] = field(default_factory=dict)
+    errors: dict[_Place, str | None] = field(default_factory=dict)
     last: RunRecord | None = None
 
 
@@ -48,7 +53,7 @@ def status(project: Project, *, now: datetime | None = None) -> StatusResult:
     with warehouse.reading() as con:
         return StatusResult(
             connections=_connections(con, noted, now or datetime.now(UTC)),
-            syncs=[_sync(con, name, project) for name in project.syncs],
+            syncs=_syncs(con, project),
             last_run=_last_run(con, noted),
         )
 
@@ -66,90 +71,103 @@ def _noted(warehouse: Warehouse) -> _Noted:
 
 def _connections(con: duckdb.DuckDBPyConnection, noted: _Noted, now: datetime) -> list[dict[str, Any]]:
     known = con.execute("select connection, crm, contract from roundtrip.connections order by 1").fetchall()
+    states = con.execute(
+        "select connection, resource, strategy, epoch_us(watermark), epoch_us(last_complete_at),"
+        " page_token is not null, last_error, counts from roundtrip.resource_state order by all"
+    ).fetchall()
+    rows = _row_counts(con, [(state[0], state[1]) for state in states])
+    resources: dict[str, list[dict[str, Any]]] = {}
+    for connection, *state in states:
+        place = (connection, state[0])
+        resources.setdefault(connection, []).append(_resource(place, state, rows[place], noted, now))
     return [
-        {"connection": name, "crm": crm, "dialect": contract, "resources": _resources(con, name, noted, now)}
+        {"connection": name, "crm": crm, "dialect": contract, "resources": resources.get(name, [])}
         for name, crm, contract in known
     ]
 
 
-def _resources(
-    con: duckdb.DuckDBPyConnection, connection: str, noted: _Noted, now: datetime
-) -> list[dict[str, Any]]:
-    rows = con.execute(
-        "select resource, strategy, watermark, last_complete_at, page_token is not null, last_error, counts"
-        " from roundtrip.resource_state where connection = ? order by 1",
-        [connection],
-    ).fetchall()
-    return [_resource(con, connection, row, noted, now) for row in rows]
-
-
 def _resource(
-    con: duckdb.DuckDBPyConnection, connection: str, row: tuple[Any, ...], noted: _Noted, now: datetime
+    place: _Place, state: Sequence[Any], rows: tuple[int, int], noted: _Noted, now: datetime
 ) -> dict[str, Any]:
-    resource, strategy, watermark, complete, is_cut, error, counts = row
-    place = (connection, resource)
-    looked = noted.looked.get(place, complete)
-    live, gone = _count(con, connection, resource)
+    resource, strategy, watermark, complete, is_cut, error, counts = state
+    looked = noted.looked.get(place, _time(complete))
     return {
         "resource": resource,
         "strategy": strategy,
-        "rows": live,
-        "deleted": gone,
+        "rows": rows[0],
+        "deleted": rows[1],
         "last_success": looked.isoformat() if looked else None,
         "freshness_s": max(0, round((now - looked).total_seconds())) if looked else None,
-        "watermark": watermark.isoformat() if watermark else None,
+        "watermark": _text(watermark),
         "resumes": is_cut,
         "last_error": noted.errors.get(place, error),
         "counts": noted.counts.get(place) or (json.loads(counts) if counts else {}),
     }
 
 
-def _count(con: duckdb.DuckDBPyConnection, connection: str, resource: str) -> tuple[int, int]:
-    if not has_table(con, connection, resource):
-        return 0, 0
-    table = f"{quoted(connection)}.{quoted(resource)}"
-    row = con.execute(
-        f"select count(*) filter (_deleted_at is null), count(_deleted_at) from {table}"
-    ).fetchone()
-    return (int(row[0]), int(row[1])) if row else (0, 0)
+def _row_counts(con: duckdb.DuckDBPyConnection, places: list[_Place]) -> dict[_Place, tuple[int, int]]:
+    """Count live and deleted rows, all tables by one statement; a table that is not there has none."""
+    present = set(con.execute("select schema_name, table_name from duckdb_tables()").fetchall())
+    counts = dict.fromkeys(places, (0, 0))
+    there = [place for place in places if place in present]
+    if there:
+        selects = [
+            f"select {number}, count(*) filter (_deleted_at is null), count(_deleted_at)"
+            f" from {quoted(connection)}.{quoted(resource)}"
+            for number, (connection, resource) in enumerate(there)
+        ]
+        for number, live, gone in con.execute(" union all ".join(selects)).fetchall():
+            counts[there[number]] = (live, gone)
+    return counts
 
 
-def _sync(con: duckdb.DuckDBPyConnection, name: str, project: Project) -> dict[str, Any]:
-    """Describe a sync by its last push; what was refused, unknown or in conflict there is still pending."""
-    sync = project.syncs[name]
-    last = con.execute(
-        "select run_id, max(pushed_at) from roundtrip.push_log where sync = ?"
-        " group by 1 order by 2 desc limit 1",
-        [name],
-    ).fetchone()
-    counts = dict(
-        con.execute(
-            "select status, count(*) from roundtrip.push_log where sync = ? and run_id = ? group by 1",
-            [name, last[0] if last else None],
+def _syncs(con: duckdb.DuckDBPyConnection, project: Project) -> list[dict[str, Any]]:
+    """Describe each sync by its last push; what was refused, unknown or in conflict then is pending."""
+    last = {
+        sync: found
+        for sync, *found in con.execute(
+            "select sync, run_id, epoch_us(max(pushed_at)),"
+            " count(*) filter (status in ('rejected', 'unknown', 'conflict')),"
+            " count(*) filter (status = 'rejected') from roundtrip.push_log group by sync, run_id"
+            " qualify row_number() over (partition by sync order by max(pushed_at) desc) = 1"
         ).fetchall()
-    )
+    }
+    return [_sync(project.syncs[name], last.get(name, (None, None, 0, 0))) for name in project.syncs]
+
+
+def _sync(sync: Sync, last: Sequence[Any]) -> dict[str, Any]:
+    run_id, pushed, pending, rejected = last
     return {
-        "sync": name,
+        "sync": sync.name,
         "connection": sync.connection,
         "object": sync.object,
-        "last_run": last[0] if last else None,
-        "last_push": last[1].isoformat() if last and last[1] else None,
-        "pending": sum(counts.get(each, 0) for each in ("rejected", "unknown", "conflict")),
-        "rejected": counts.get("rejected", 0),
+        "last_run": run_id,
+        "last_push": _text(pushed),
+        "pending": pending,
+        "rejected": rejected,
     }
 
 
 def _last_run(con: duckdb.DuckDBPyConnection, noted: _Noted) -> dict[str, Any] | None:
     row = con.execute(
-        "select run_id, command, started_at, finished_at, status, error from roundtrip.runs"
-        " order by started_at desc limit 1"
+        "select run_id, command, epoch_us(started_at), epoch_us(finished_at), status, error"
+        " from roundtrip.runs order by started_at desc limit 1"
     ).fetchone()
-    if noted.last is not None and (row is None or noted.last.started_at >= row[2]):
-        last = noted.last
-        row = (last.run_id, last.command, last.started_at, last.finished_at, last.status, last.error)
+    names = ("run_id", "command", "started_at", "finished_at", "status", "error")
+    last = noted.last
+    if last is not None and (row is None or last.started_at >= (_time(row[2]) or last.started_at)):
+        times = (last.started_at.isoformat(), last.finished_at.isoformat())
+        return dict(zip(names, (last.run_id, last.command, *times, last.status, last.error), strict=True))
     if row is None:
         return None
-    names = ("run_id", "command", "started_at", "finished_at", "status", "error")
-    return dict(
-        zip(names, (row[0], row[1], row[2].isoformat(), row[3].isoformat(), row[4], row[5]), strict=True)
-    )
+    return dict(zip(names, (*row[:2], _text(row[2]), _text(row[3]), *row[4:]), strict=True))
+
+
+def _time(epoch_us: int | None) -> datetime | None:
+    """Read a time that DuckDB gave as microseconds: as a time it costs the import of a zone library."""
+    return None if epoch_us is None else _EPOCH + timedelta(microseconds=epoch_us)
+
+
+def _text(epoch_us: int | None) -> str | None:
+    moment = _time(epoch_us)
+    return moment.isoformat() if moment else None
