@@ -12,14 +12,6 @@ from pipelines import __version__, render
 from pipelines.commands import looking, pulling, pushing, starting
 from pipelines.commands.running import Debug, end
 
-app = typer.Typer(
-    name="roundtrip",
-    help="Pull CRMs into DuckDB, enrich what is there, and push what changed back.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
 # In the order of the help.
 COMMANDS = (
     starting.demo,
@@ -32,8 +24,26 @@ COMMANDS = (
     pushing.push,
     looking.status,
 )
-for command in COMMANDS:
-    app.command()(command)
+
+
+def command_line(*, is_asked: bool = True) -> typer.Typer:
+    """Put the commands together, with Typer's own options (help, completion) only where they are asked for.
+
+    Left unset they cost each command 0.07 s: Typer imports pydantic to check that they are.
+    """
+    made = typer.Typer(
+        name="roundtrip",
+        help="Pull CRMs into DuckDB, enrich what is there, and push what changed back.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=is_asked,
+        add_help_option=is_asked,
+    )
+    made.callback()(_options)
+    for command in COMMANDS:
+        made.command(add_help_option=is_asked)(command)
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name beyond the terminal's alphabet is no error
+    app = command_line(is_asked="--help" in words or not words or words[0].startswith("-"))
     try:
         code = app(words, prog_name="roundtrip", standalone_mode=False)
     except typer.TyperException as error:
@@ -63,7 +74,6 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
