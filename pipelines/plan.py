@@ -22,7 +22,7 @@ from pipelines.pushing.mapping import read_mapping
 from pipelines.pushing.matching import Target
 from pipelines.pushing.outbox import compose
 from pipelines.settings import Project, Sync
-from pipelines.warehouse import Warehouse, has_table
+from pipelines.warehouse import Warehouse, columns_in, has_table
 from sources import load
 from sources.core.bodies import with_fields
 from sources.core.connector import Connection, Contract, Kind, Resource, Row, Write
@@ -181,7 +181,7 @@ def make_plan(
     has_mirror = bool(write.resource) and not _is_unlisted(con, connection, contract.resource(write.resource))
     if has_mirror:
         _require_pull(con, connection, write)
-    target = Target(connection, write, _columns(con, connection.name, write.resource), has_mirror)
+    target = Target(connection, write, columns_in(con, connection.name, write.resource), has_mirror)
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
     made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
@@ -271,15 +271,6 @@ def _rows(con: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> Iter
     con.execute(query, values)
     while chunk := con.fetchmany(2_000):
         yield from chunk
-
-
-def _columns(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> dict[str, str]:
-    rows = con.execute(
-        "select column_name, data_type from duckdb_columns()"
-        " where database_name = current_database() and schema_name = ? and table_name = ?",
-        [schema, table],
-    ).fetchall()
-    return dict(rows)
 
 
 def _is_unlisted(con: duckdb.DuckDBPyConnection, connection: Connection, resource: Resource) -> bool:

@@ -309,6 +309,16 @@ def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
     return found is not None
 
 
+def columns_in(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> dict[str, str]:
+    """List the columns of a table with their types; none where there is no such table."""
+    rows = con.execute(
+        "select column_name, data_type from duckdb_columns()"
+        " where database_name = current_database() and schema_name = ? and table_name = ?",
+        [schema, table],
+    ).fetchall()
+    return dict(rows)
+
+
 @contextlib.contextmanager
 def on_disk(path: Path) -> Iterator[None]:
     """Turn a disk that is full or fails into one line."""

@@ -11,7 +11,7 @@ import duckdb
 
 from pipelines.pushing.compare import is_echo, pointer
 from pipelines.pushing.identity import key_in_mirror, place_in_mirror
-from pipelines.warehouse import has_table, literal, quoted
+from pipelines.warehouse import columns_in, has_table, literal, quoted
 from sources.core.connector import Write, snake_case
 
 # A record's ledger row stays open until the CRM has been looked at after the push.
@@ -90,7 +90,7 @@ def settle_echoes(
 def _settle(
     con: duckdb.DuckDBPyConnection, connection: str, object_name: str, write: Write | None, now: datetime
 ) -> int:
-    columns = _columns(con, connection, object_name)
+    columns = columns_in(con, connection, object_name)
     names = {"connection": connection, "object": object_name}
     mirror = f"{quoted(connection)}.{quoted(object_name)}"
     pointers = _pointers(con, names, write, columns)
@@ -154,15 +154,6 @@ def _compare_with(mirror: str, pointers: str, key: str) -> str:
     select due.key, due.crm_id, settled.fresh, coalesce(settled.is_clean, true) as is_clean
     from due left join settled on settled.key = due.key
     """
-
-
-def _columns(con: duckdb.DuckDBPyConnection, connection: str, object_name: str) -> dict[str, str]:
-    rows = con.execute(
-        "select column_name, data_type from duckdb_columns()"
-        " where database_name = current_database() and schema_name = ? and table_name = ?",
-        [connection, object_name],
-    ).fetchall()
-    return dict(rows)
 
 
 def _pointers(
