@@ -11,7 +11,7 @@ import duckdb
 
 from pipelines.pushing.identity import shown_key_sql
 from pipelines.pushing.journal import Booked, Header, Story
-from pipelines.warehouse import literal
+from pipelines.warehouse import has_table, literal, quoted
 from sources.core.bodies import encode_json
 
 _COLUMNS = (
@@ -41,6 +41,7 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
         {**_names(header), "run_id": header.run_id, "sync": header.sync},
     )
     _remember(con, header)
+    _forget_deleted(con, header)
     if story.adopted:
         _load(con, story.adopted, folder / f"{header.run_id}.rows", "booked")
         _adopt(con, header)
@@ -100,6 +101,30 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
         {**_names(header), "run_id": header.run_id},
     )
     con.execute("drop table remembered")
+
+
+def _forget_deleted(con: duckdb.DuckDBPyConnection, header: Header) -> None:
+    """Take what we deleted out of the ledger and mark it in the mirror, so that no plan takes it for there."""
+    con.execute(
+        "delete from roundtrip.ledger where connection = $connection and object = $object"
+        " and key in (select key from booked where status = 'deleted')",
+        _names(header),
+    )
+    if not has_table(con, header.connection, header.object):
+        return
+    mirror = f"{quoted(header.connection)}.{quoted(header.object)}"
+    gone = con.execute(
+        f"""
+        update {mirror} as mirror set _deleted_at = booked.pushed_at from booked
+        where booked.status = 'deleted' and booked.crm_id = mirror.id and mirror._deleted_at is null
+        returning mirror.id, mirror._deleted_at
+        """
+    ).fetchall()
+    if gone:
+        con.executemany(
+            "insert into roundtrip.changes values (?, ?, ?, ?, null, null, null, ?, 'deleted', 'push')",
+            [[header.run_id, header.connection, header.object, *each] for each in gone],
+        )
 
 
 def _adopt(con: duckdb.DuckDBPyConnection, header: Header) -> None:

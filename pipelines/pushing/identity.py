@@ -117,3 +117,8 @@ def shown_key(key: str) -> str:
 def shown_key_sql(key: str) -> str:
     """Write a key as people read it."""
     return f"replace({key}, chr({ord(_SEPARATOR)}), '{_SHOWN}')"
+
+
+def unshown_key_sql(key: str, write: Write) -> str:
+    """Write a key of the log as it is compared."""
+    return f"replace({key}, '{_SHOWN}', chr({ord(_SEPARATOR)}))" if write.also_key else key

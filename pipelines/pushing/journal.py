@@ -23,12 +23,12 @@ from sources.core.errors import ProtocolError
 from sources.core.writing import Batch
 
 VERSION = 1
-_CLOSED = {"created", "updated", "unchanged", "rejected", "unknown"}
+_CLOSED = {"created", "updated", "deleted", "unchanged", "rejected", "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a journal is about."""
+    """What a journal is about; `command` is the run that began it."""
 
     run_id: str
     sync: str
