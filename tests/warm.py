@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,10 +74,20 @@ class WarmRuns:
         self._host.stdout.close()
 
     def start(
-        self, folder: Path, arguments: Sequence[str], environ: Mapping[str, str], *, max_file: int = 0
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        max_file: int = 0,
+        main: str = "pipelines.cli",
     ) -> Run:
-        """Begin `roundtrip ARGUMENTS` in a folder; `max_file` bytes is as large as its files may get."""
+        """Begin `roundtrip ARGUMENTS` in a folder; `max_file` bytes is as large as its files may get.
+
+        `main` is the module whose function of that name takes the arguments.
+        """
         order = {
+            "main": main,
             "folder": str(folder),
             "arguments": list(arguments),
             "environ": dict(environ),
@@ -103,6 +114,7 @@ def _serve() -> None:
 
     import pipelines.cli
     import pipelines.pull
+    import pipelines.push  # noqa: F401
     import sources
 
     for name in sources.names():
@@ -114,7 +126,7 @@ def _serve() -> None:
             continue
         pid = os.fork()
         if pid == 0:
-            _run(json.loads(line), pipelines.cli.main)
+            _run(json.loads(line))
         _say(pid)
 
 
@@ -123,7 +135,7 @@ def _say(number: int) -> None:
     sys.stdout.flush()
 
 
-def _run(order: dict[str, Any], main: Any) -> None:
+def _run(order: dict[str, Any]) -> None:
     code = 70
     try:
         os.chdir(order["folder"])
@@ -135,7 +147,7 @@ def _run(order: dict[str, Any], main: Any) -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_file"],) * 2)
-        code = main(order["arguments"])
+        code = import_module(order["main"]).main(order["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
