@@ -1,4 +1,8 @@
-"""Commands that look at the warehouse and change nothing: `status`."""
+"""Commands that look at the warehouse and change nothing: `status`, `runs`, `query`."""
+
+from typing import Annotated
+
+import typer
 
 from pipelines import render
 from pipelines.commands.running import AsJson, run
@@ -18,3 +22,24 @@ def status(as_json: AsJson = False) -> int:
         return run_status(load_project())
 
     return run("status", work, as_json=as_json)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="Show so many, the newest first.", min=1)] = 20,
+    command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Only those of one command, such as pull.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """List what ran, for how long, and what came of it.
+
+    Runs that changed nothing are listed too.
+    """
+
+    def work(_: Progress) -> render.Result:
+        from pipelines.runs import runs as list_runs
+        from pipelines.settings import load_project
+
+        return list_runs(load_project(), limit=limit, command=command)
+
+    return run("runs", work, as_json=as_json)
