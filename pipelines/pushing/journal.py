@@ -36,6 +36,7 @@ class Header:
     object: str
     seal: str
     started_at: datetime
+    command: str = "push"
 
 
 @dataclass(frozen=True, slots=True)

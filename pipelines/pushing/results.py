@@ -1,0 +1,132 @@
+"""What a push did, told for the command line: counts, rows with what became of them, how it ended.
+
+Reads plans and journals only. Sending and booking are left to `sending`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pipelines.plan import Held, Plan, entry
+from pipelines.pushing.journal import Booked, Story
+from sources.core.connector import Row
+from sources.core.errors import AuthError, ConnectorError
+from sources.core.writing import Delivery
+
+LOGGED = ("rejected", "skipped", "conflict")  # what is held back and stands in the log
+
+
+@dataclass(slots=True)
+class PushResult:
+    """What a push did, for the command line."""
+
+    sync: str
+    connection: str
+    object: str
+    run_id: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "ok"
+    exit_code: int = 0
+    error: str | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """Give the JSON keys of `roundtrip push`."""
+        return {
+            "sync": self.sync,
+            "connection": self.connection,
+            "object": self.object,
+            "counts": self.counts,
+            "rows": self.rows,
+        }
+
+
+def unsent(made: Plan) -> PushResult:
+    """Make the result of a push that has sent nothing (yet)."""
+    counts = made.counts()
+    unknown = made.held.get("unknown", 0)
+    counts["skipped"] -= unknown
+    return PushResult(
+        sync=made.sync.name,
+        connection=made.connection.name,
+        object=made.write.object,
+        counts=counts | {"created": 0, "updated": 0, "unknown": unknown},
+        rows=[
+            *({**entry(row, action=row.action), "status": "planned"} for row in made.outbox()),
+            *held_back(made),
+        ],
+    )
+
+
+def recount(result: PushResult, story: Story, made: Plan) -> None:
+    """Count what became of the rows instead of what was planned for them."""
+    counts = tally(story.booked)
+    for name in ("created", "updated", "rejected", "skipped", "conflict"):
+        result.counts[name] = counts[name]
+    result.counts["unknown"] = counts["unknown"] + made.held.get("unknown", 0)
+
+
+def tally(booked: list[Booked]) -> dict[str, int]:
+    """Count booked rows by their status."""
+    counts = dict.fromkeys(("created", "updated", "deleted", "rejected", "skipped", "conflict", "unknown"), 0)
+    for row in booked:
+        counts[row.status] += 1
+    return counts
+
+
+def close(result: PushResult, delivery: Delivery) -> None:
+    """Set how the push ended: 130 before 3 before 1."""
+    if delivery.error is not None:
+        result.error = str(delivery.error)
+    if delivery.is_interrupted:
+        result.status, result.exit_code = "interrupted", 130
+    elif isinstance(delivery.error, AuthError):
+        result.status, result.exit_code = "refused", 3
+    elif isinstance(delivery.error, ConnectorError) or any(
+        result.counts[name] for name in ("rejected", "unknown", "conflict")
+    ):
+        result.status, result.exit_code = "failed", 1
+
+
+def told(row: Booked) -> dict[str, Any]:
+    """Make the entry of a row as it was booked; the action of one that was not sent is its status."""
+    held = Held(row.key, row.crm_id, row.action, row.status, row.error, row.sent, row.replaced)
+    action = row.action if row.batch_id else row.status
+    return {**entry(held, action=action, reason=row.error), "status": row.status}
+
+
+def held_back(made: Plan, *statuses: str) -> Iterator[dict[str, Any]]:
+    """Make the entries of the plan's rows that are not sent."""
+    for held in made.held_back(*statuses):
+        yield {**entry(held, action=held.status, reason=held.reason), "status": held.status}
+
+
+def booked_held(held: Held, at: datetime) -> Booked:
+    """Make the log's entry of a row that is not sent."""
+    return Booked(
+        key=held.key,
+        crm_id=held.crm_id,
+        action=held.action,
+        status=held.status,
+        sent=held.fields,
+        replaced=held.before,
+        error=held.reason,
+        batch_id=None,
+        pushed_at=at.isoformat(),
+    )
+
+
+def unsent_row(row: Row, status: str, reason: str, at: datetime) -> Booked:
+    """Make the log's entry of a planned row that a look at the CRM held back."""
+    return Booked(
+        key=row.key,
+        crm_id=row.crm_id,
+        action=row.action,
+        status=status,
+        sent=row.fields,
+        replaced=row.before,
+        error=reason,
+        batch_id=None,
+        pushed_at=at.isoformat(),
+    )

@@ -1,0 +1,164 @@
+"""Carry a plan out under the warehouse's lock: send its rows with the journal on, then book them.
+
+What is sent is the plan's decision, how it travels `sources.core.writing`'s. Settling what an earlier push
+left open, guarding and asking come before, and are left to the commands.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipelines.plan import Plan
+from pipelines.progress import Progress
+from pipelines.pushing import journal as journals
+from pipelines.pushing.journal import Booked, Header, Journal, Story
+from pipelines.pushing.results import (
+    LOGGED,
+    PushResult,
+    booked_held,
+    close,
+    held_back,
+    recount,
+    told,
+    unsent,
+    unsent_row,
+)
+from pipelines.pushing.settling import journal_folder, publish
+from pipelines.warehouse import RunRecord, Warehouse, new_run_id
+from sources import load
+from sources.core.connector import Row
+from sources.core.errors import GoneError
+from sources.core.sessions import Session, open_session
+from sources.core.writing import Courier, Delivery, deliver
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a plan is carried out; `command` names the run, `push SYNC` where it is empty."""
+
+    in_flight: int = 4
+    command: str = ""
+
+
+def carry_out(made: Plan, warehouse: Warehouse, progress: Progress, how: Sending | None = None) -> PushResult:
+    """Send a plan's rows and book them with those held back; without news only the run is noted.
+
+    The caller holds the warehouse's lock, and has settled what earlier pushes left open.
+    """
+    return _Run(made, warehouse, progress, how or Sending()).carry_out()
+
+
+class _Run:
+    """One run that sends a plan's rows."""
+
+    def __init__(self, made: Plan, warehouse: Warehouse, progress: Progress, how: Sending) -> None:
+        self.made = made
+        self.warehouse = warehouse
+        self.progress = progress
+        self.how = how
+        self.started_at = datetime.now(UTC)
+        self.run_id = new_run_id(self.started_at)
+        self.command = how.command or f"push {made.sync.name}"
+
+    def carry_out(self) -> PushResult:
+        made = self.made
+        result = unsent(made)
+        result.run_id = self.run_id
+        if not (made.changes or made.held.get("adopt") or _has_news(made)):
+            close(result, Delivery())
+            self.warehouse.note_run(self._record(result))
+            return result
+        with open_session(load(made.connection.crm), made.connection) as session:
+            check = _inspect(session, made)
+            journal = self._begin()
+            try:
+                delivery = self._send(session, journal, check)
+            finally:
+                journal.close()
+        story = journals.read(journal.path) or Story(self._header())
+        result.rows = [*map(told, story.booked), *held_back(made, "unknown")]
+        recount(result, story, made)
+        close(result, delivery)
+        publish(self.warehouse, story, self._record(result), journal.path)
+        return result
+
+    def _begin(self) -> Journal:
+        journal = Journal.begin(journal_folder(self.warehouse), self._header())
+        journal.held(booked_held(held, self.started_at) for held in self.made.held_back(*LOGGED))
+        journal.adopted(booked_held(held, self.started_at) for held in self.made.held_back("adopt"))
+        return journal
+
+    def _send(
+        self, session: Session, journal: Journal, check: Callable[[Row], str | None] | None
+    ) -> Delivery:
+        made = self.made
+        courier = Courier(session, session.contract.writes[made.write.object], journal, run_id=self.run_id)
+        task = self.progress.start(self.command, made.changes)
+        rows = made.outbox() if check is None else _checked(made.outbox(), check, journal, self.started_at)
+        delivery = deliver(
+            courier,
+            rows,
+            in_flight=self.how.in_flight,
+            advance=lambda rows: self.progress.advance(task, rows),
+        )
+        self.progress.done(task)
+        return delivery
+
+    def _header(self) -> Header:
+        made = self.made
+        return Header(
+            run_id=self.run_id,
+            sync=made.sync.name,
+            connection=made.connection.name,
+            object=made.write.object,
+            seal=made.seal,
+            started_at=self.started_at,
+            command=self.command,
+        )
+
+    def _record(self, result: PushResult) -> RunRecord:
+        return RunRecord(
+            run_id=self.run_id,
+            command=self.command,
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            status=result.status,
+            counts=result.counts,
+            error=result.error,
+        )
+
+
+def _inspect(session: Session, made: Plan) -> Callable[[Row], str | None] | None:
+    if made.write.inspect is None or made.changes == 0:
+        return None
+    try:
+        return made.write.inspect(session.client, session.connection)
+    except GoneError:  # a workspace without a registry requires nothing
+        return None
+
+
+def _checked(
+    rows: Iterator[Row], check: Callable[[Row], str | None], journal: Journal, at: datetime
+) -> Iterator[Row]:
+    """Pass on the rows that may be sent; the others are booked as rejected, with the reason."""
+    refused: list[Booked] = []
+    for row in rows:
+        reason = check(row)
+        if reason is None:
+            yield row
+            continue
+        refused.append(unsent_row(row, "rejected", reason, at))
+    journal.held(refused)
+
+
+def _has_news(made: Plan) -> bool:
+    """Tell whether rows are held back that the log does not show as held back yet."""
+    found = made.con.execute(
+        """
+        select key, status, reason from plan_rows where list_contains($logged, status)
+        except select key, status, error from roundtrip.push_log where sync = $sync
+        limit 1
+        """,
+        {"logged": list(LOGGED), "sync": made.sync.name},
+    ).fetchone()
+    return found is not None
