@@ -20,6 +20,7 @@ SECRETS = ".dlt/secrets.toml"
 
 # How many parts the name of a setting has below each root; deeper names belong to dlt or to others.
 _DEPTHS = {"roundtrip": 2, "destination": 3, "sources": 3, "syncs": 3}
+_SECRET = ("api_key", "hash_key")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -130,7 +131,7 @@ def set_hint(*path: str) -> str:
     depth = _DEPTHS[path[0]]
     variable = "__".join(path[:depth]).upper()
     kind = " (as JSON)" if len(path) > depth else ""
-    return f"Set {spelt(*path)} in {SECRETS if path[-1] == 'api_key' else CONFIG} or {variable}{kind}."
+    return f"Set {spelt(*path)} in {SECRETS if path[-1] in _SECRET else CONFIG} or {variable}{kind}."
 
 
 def read_layers(root: Path, environ: Mapping[str, str]) -> Section:
@@ -159,12 +160,18 @@ def _read_toml(root: Path, name: str) -> dict[str, Any]:
 
 
 def _refuse_keys_in_config(config: Mapping[str, Any]) -> None:
-    for name, section in _tables(config.get("sources")).items():
-        if isinstance(section, dict) and section.get("api_key"):
-            raise ConfigError(
-                f"sources.{name}.api_key stands in {CONFIG}, which is made to be committed",
-                hint=f"Move it to {SECRETS}, and replace the key if the file was shared.",
-            )
+    found = [
+        f"sources.{name}.api_key"
+        for name, section in _tables(config.get("sources")).items()
+        if isinstance(section, dict) and section.get("api_key")
+    ]
+    if _tables(config.get("roundtrip")).get("hash_key"):
+        found.append("roundtrip.hash_key")
+    if found:
+        raise ConfigError(
+            f"{found[0]} stands in {CONFIG}, which is made to be committed",
+            hint=f"Move it to {SECRETS}, and replace the key if the file was shared.",
+        )
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:

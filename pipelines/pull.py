@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 
 import duckdb
 
+from pipelines import privacy
 from pipelines.interrupts import held
 from pipelines.progress import Progress
 from pipelines.pulling import deletions, deltas, history, loading
@@ -147,14 +148,21 @@ class _PullRun:
         self, wanted: dict[str, list[str]], stack: contextlib.ExitStack, *, full: bool, since: datetime | None
     ) -> None:
         """Open the sessions and decide what to ask for; a probe that fails is its resource's error."""
+        connections = {name: self.project.connection(name) for name in wanted}
+        privacy.settle(self.warehouse, connections.values(), self.progress)
         with self.warehouse.reading() as con:
             states = deltas.read_states(con)
+            shields = {
+                name: privacy.shields(con, each, load(each.crm).contract(each))
+                for name, each in connections.items()
+            }
         for name, chosen in wanted.items():
-            connection = self.project.connection(name)
+            connection = connections[name]
             session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
             resources = [session.contract.resource(each) for each in chosen] or session.contract.resources
             for resource in resources:
                 state = states.get((name, resource.name), State())
+                reading.shield = shields[name][resource.name]
                 reading = Reading(session, resource, state, asked_at=self.started_at)
                 self.result.readings.append(reading)
                 try:
@@ -334,11 +342,13 @@ class _PullRun:
     def _load(self, con: duckdb.DuckDBPyConnection, session: Session, found: list[deltas.Delta]) -> None:
         name = session.connection.name
         con.execute(
-            "insert or replace into roundtrip.connections values (?, ?, ?, ?)",
+            "insert or replace into roundtrip.connections (connection, crm, contract, options, privacy)"
+            " values (?, ?, ?, ?, ?)",
             [
                 name,
                 session.connection.crm,
                 session.contract.name,
+                privacy.describe(session.connection),
                 json.dumps(dict(session.connection.options)),
             ],
         )

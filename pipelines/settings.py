@@ -18,14 +18,24 @@ from pipelines.syncs import FieldRule, Mode, Sync, check_target, read_sync
 from sources.core.auth import check_base_url
 from sources.core.connector import Connection, Connector, Option
 from sources.core.errors import ConfigError
+from sources.core.privacy import check_privacy
 
 __all__ = ["FieldRule", "Mode", "Project", "Sync", "load_project"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_SETTINGS = ("connections", "models", "checkpoint_s", "lookback_s", "max_deletes_share", "max_deletes")
-_FIXED = ("crm", "base_url", "api_key")
+_SETTINGS = (
+    "connections",
+    "models",
+    "checkpoint_s",
+    "lookback_s",
+    "max_deletes_share",
+    "max_deletes",
+    "hash_key",
+)
+_FIXED = ("crm", "base_url", "api_key", "exclude", "hash")
 # Schemas of ours and of DuckDB; a connection's dataset would land among their tables.
 _RESERVED = {"crm", "roundtrip", "marts", "main", "temp", "system", "information_schema", "pg_catalog"}
+_SHORTEST_HASH_KEY = 16
 _PLACEHOLDER = "<configure me>"  # what dlt writes where a value is still to be filled in
 
 Value = TypeVar("Value")
@@ -118,11 +128,12 @@ def load_project(root: Path | None = None, environ: Mapping[str, str] = os.envir
     with_key = [name for name in sorted(declared.values) if _has_key(declared.values[name])]
     listed = settings.words("connections")
     syncs = layers.section("syncs")
+    hash_key = _hash_key(settings)
     return Project(
         root=home,
         warehouse=_warehouse(layers, beside, schemas={*with_key, *(listed or ())}),
         models=_models(home, settings.text("models")),
-        connections=Lazy(with_key, lambda name: _read_connection(declared.section(name))),
+        connections=Lazy(with_key, lambda name: _read_connection(declared.section(name), hash_key)),
         syncs=Lazy(syncs.values, lambda name: read_sync(syncs.section(name))),
         default_connections=tuple(with_key) if listed is None else listed,
         checkpoint_s=settings.number("checkpoint_s", 60.0, at_least=1),
@@ -168,18 +179,31 @@ def _check_name(name: str) -> None:
         )
 
 
-def _read_connection(section: Section) -> Connection:
+def _hash_key(settings: Section) -> str:
+    """Read the key of digests; a short one would let anybody find out addresses by trying them."""
+    key = settings.text("hash_key") or ""
+    if key and len(key) < _SHORTEST_HASH_KEY:
+        raise settings.error("hash_key", f"is shorter than {_SHORTEST_HASH_KEY} characters")
+    return key
+
+
+def _read_connection(section: Section, hash_key: str) -> Connection:
     name = section.path[-1]
     _check_name(name)
     connector = _connector(section)
     section.refuse_unknown((*_FIXED, *(option.name for option in connector.options)))
-    return Connection(
+    connection = Connection(
         name=name,
         crm=connector.crm,
         base_url=_base_url(section, connector),
         api_key=_api_key(section),
         options={option.name: _option(section, option) for option in connector.options},
+        exclude=section.words("exclude") or (),
+        hashed=section.words("hash") or (),
+        hash_key=hash_key,
     )
+    check_privacy(connection, connector.contract(connection))
+    return connection
 
 
 def _connector(section: Section) -> Connector:

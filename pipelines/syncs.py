@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from pipelines.layers import Section, spelt
-from sources.core.connector import Connection, Contract, Write
+from sources.core.connector import Connection, Contract, Write, snake_case
 from sources.core.errors import ConfigError
+from sources.core.privacy import Target, excluded, hashed
 
 WritePolicy = Literal["always", "if_empty", "on_create"]
 NullPolicy = Literal["skip", "clear"]
@@ -106,6 +107,45 @@ def check_target(sync: Sync, connection: Connection, contract: Contract) -> None
         raise place.error("mode", f"is {sync.mode!r}, but {crm} {sync.object} take {takes}")
     for rule in sync.fields:
         _check_rule(sync, place.section("fields"), crm, write, rule)
+    _check_sight(sync, connection, contract, write)
+
+
+def _check_sight(sync: Sync, connection: Connection, contract: Contract, write: Write) -> None:
+    """Refuse a sync that needs a value which the connection keeps out of sight."""
+    hidden = [("exclude", target) for target in excluded(connection, contract)]
+    hidden += [("hash", target) for target in hashed(connection, contract)]
+    for setting, target in hidden:
+        if target.resource == write.resource and _needs(sync, connection, write, target, setting):
+            raise _unseen(sync, connection, target, setting)
+
+
+def _needs(sync: Sync, connection: Connection, write: Write, target: Target, setting: str) -> bool:
+    """Tell whether a sync would have to compare, keep or send back a value that is kept out of sight."""
+    has_key = sync.key != "id" and write.key_form != "none"
+    used = {rule.field for rule in sync.fields} | ({write.key, *write.also_key} if has_key else set())
+    if any(target.covers(*place) for name in used for place in places_of(write, name)):
+        return True
+    if write.custom and not write.custom_column and target.column == snake_case(write.custom):
+        return any(name.startswith(f"{write.custom}.") for name in used)  # the whole object goes out
+    is_writable = target.column in {snake_case(name) for name in (*write.fields, write.custom or "")}
+    return is_writable and sync.mode != "create" and (setting == "hash" or write.replaces(connection))
+
+
+def places_of(write: Write, name: str) -> list[tuple[str, str]]:
+    """List where a mirror may show a field: its column and, for a value in an object, its key."""
+    top, _, inner = name.partition(".")
+    if not inner:
+        return [(snake_case(top), "")]
+    return [(write.custom_column or snake_case(top), inner), (snake_case(inner), "")]
+
+
+def _unseen(sync: Sync, connection: Connection, target: Target, setting: str) -> ConfigError:
+    named = ".".join(filter(None, (target.resource, target.column, target.inner)))
+    return ConfigError(
+        f"syncs.{sync.name} cannot write {connection.name} {sync.object}: {named} is kept out of sight by"
+        f" sources.{connection.name}.{setting}, so a push could not tell what it would replace",
+        hint=f"Take {named} off that list, or the sync out.",
+    )
 
 
 def _check_key(sync: Sync, place: Section, crm: str, write: Write) -> None:

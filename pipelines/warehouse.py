@@ -69,6 +69,7 @@ class Warehouse:
         self.path = path
         self.home = path.parent / ".roundtrip"
         self.build = self.home / f"{path.stem}.build.duckdb"
+        self._fresh = self.home / f"{path.stem}.fresh.duckdb"
         self._pending_runs = self.home / "runs.jsonl"
 
     def exists(self) -> bool:
@@ -170,9 +171,11 @@ class Warehouse:
     # -- generations -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def generation(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def generation(self, *, is_rewritten: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """Build the next generation and publish it when the block ends well.
 
+        One that `is_rewritten` is copied row by row into a fresh file, in which nothing is left of what was
+        taken out: a DuckDB file keeps the bytes of rows that were deleted.
         On any exception the build is thrown away and the published file stays as it was; a disk that
         is full or fails is a `ConnectorError`. The lock must be held. After the block nothing is open,
         everything is on disk, and readers that opened the file before keep what they had.
@@ -187,7 +190,11 @@ class Warehouse:
                 folded = self._fold_pending_runs(con)
                 yield con
                 con.execute("checkpoint")
+                if is_rewritten:
+                    _copy_rows(con, self._fresh)
                 con.close()
+                if is_rewritten:
+                    self._fresh.replace(self.build)
                 self._publish()
             except BaseException:
                 with contextlib.suppress(duckdb.Error):  # closing writes, which a full disk refuses
@@ -214,7 +221,8 @@ class Warehouse:
 
     def _discard_build(self) -> None:
         self.build.unlink(missing_ok=True)
-        Path(f"{self.build}.wal").unlink(missing_ok=True)
+        for name in (f"{self.build}.wal", self._fresh, f"{self._fresh}.wal"):
+            Path(name).unlink(missing_ok=True)
 
     # -- run records -----------------------------------------------------------------------------
 
@@ -364,6 +372,13 @@ def _empty() -> duckdb.DuckDBPyConnection:
     con.execute("set TimeZone = 'UTC'")
     con.execute(sql("schema.sql"))
     return con
+
+
+def _copy_rows(con: duckdb.DuckDBPyConnection, target: Path) -> None:
+    [(name,)] = con.execute("select current_catalog()").fetchall()
+    con.execute(f"attach {literal(str(target))} as fresh_copy")
+    con.execute(f"copy from database {quoted(name)} to fresh_copy")
+    con.execute("detach fresh_copy")
 
 
 def _run_of(entry: dict[str, Any]) -> RunRecord:

@@ -92,7 +92,7 @@ def fetch_unlisted(
     if len(ids) > _MAX_SINGLE_READS:
         reading.unlisted = len(ids)
         return None
-    spool = Spool(folder / reading.connection / f"{reading.resource.name}.unlisted.ndjson")
+    spool = Spool(folder / reading.connection / f"{reading.resource.name}.unlisted.ndjson", reading.shield)
     for each in sorted(ids):
         _fetch_one(reading, each, spool)
     spool.close()

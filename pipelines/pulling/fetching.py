@@ -17,6 +17,7 @@ from sources.core.connector import FanOut, Resource
 from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.passes import Pass
+from sources.core.privacy import Shield
 from sources.core.sessions import Session
 from sources.core.spool import Spool, SpoolError, Typed, type_rows
 
@@ -63,6 +64,7 @@ class Reading:
     absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
     has_gap: bool = False  # the feed does not reach back to where it was last followed
+    shield: Shield = field(default_factory=Shield)  # what of each row is not kept, or only as a digest
     is_rebuild: bool = False  # `--full`: compare values, not hashes, so that damaged rows are mended
     error: ConnectorError | None = None
     new: int = 0
@@ -234,7 +236,7 @@ class Fetcher:
         return self._new_spool()
 
     def _new_spool(self) -> Spool:
-        return Spool(self._folder / f"{next(self._numbers):06d}.ndjson")
+        return Spool(self._folder / f"{next(self._numbers):06d}.ndjson", self._reading.shield)
 
     def _type(self, spool: Spool) -> Typed | None:
         spool.close()

@@ -65,7 +65,7 @@ def note_changes(
             select new.id, {changed_at} as changed_at, unnest([{pairs}]) as pair
             from read_parquet({literal(str(delta.path))}) as new
             join {table} as old on old.id = new.id
-            where old._deleted_at is null
+            where old._deleted_at is null and old._row_hash is not null  -- without: emptied by `privacy`
         )
         select $run, $connection, $resource, pairs.id, pair.field, pair.old, pair.new, changed_at, 'updated',
             case when {_IS_OURS} then 'push' else 'crm' end

@@ -102,3 +102,14 @@ create table if not exists roundtrip.connections (
     contract varchar,
     options json
 );
+
+-- What the tables of a connection must not hold (`exclude`, `hash`), null where nothing; older ones lack it.
+alter table roundtrip.connections add column if not exists privacy json;
+
+-- Records of people who were forgotten: pulls do not store them again.
+create table if not exists roundtrip.forgotten (
+    connection varchar,
+    resource varchar,
+    id varchar,
+    forgotten_at timestamptz
+);

@@ -387,7 +387,8 @@ class Write:
     `defaults(connection)` fills required fields of new records where the model has no value.
     `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
     tells for a row why it must not be sent, or None. `registry` is there where custom fields must be defined
-    before they can be written.
+    before they can be written. `replaces(connection)` says whether a change may carry the whole record as far
+    as it is known; what is kept out of sight would then be lost in the CRM.
     """
 
     object: str
@@ -421,6 +422,7 @@ class Probe:
     number: str
     about: str
     ask: Callable[["Client", Connection], str]
+    replaces: Callable[[Connection], bool] = lambda connection: True
 
 
 # -- contracts -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sources.core.connector import Column, Connection, Connector, FanOut, Resour
 from sources.core.errors import ConfigError, RefusedError
 from sources.core.paging import Page
 from sources.core.passes import Pass, honours_since
+from sources.core.privacy import shield_of
 from sources.core.sessions import Session, open_session
 from sources.core.spool import Spool, type_rows
 
@@ -90,6 +91,9 @@ def _connection(
     def setting(name: str) -> Any:
         return dlt.config.get(f"sources.{connector.crm}.{name}")
 
+    def listed(name: str) -> list[str]:
+        return dlt.config.get(f"sources.{connector.crm}.{name}", list) or []
+
     address = base_url or setting("base_url") or connector.base_url
     if not address:
         raise ConfigError(
@@ -102,7 +106,16 @@ def _connection(
         option.name: option.default if values[option.name] is None else values[option.name]
         for option in connector.options
     }
-    return Connection(connector.crm, connector.crm, address, api_key, filled)
+    return Connection(
+        connector.crm,
+        connector.crm,
+        address,
+        api_key,
+        filled,
+        exclude=tuple(listed("exclude")),
+        hashed=tuple(listed("hash")),
+        hash_key=dlt.secrets.get("roundtrip.hash_key", str) or "",
+    )
 
 
 def _dlt_resource(connector: Connector, connection: Connection, resource: Resource) -> Any:
@@ -182,9 +195,11 @@ def _pages(steps: Pass) -> Iterator[Page]:
 
 def _spools(steps: Pass, folder: Path) -> Iterator[Spool]:
     """Cut a pass into spools of a bounded number of rows; the last one may be shorter, none is empty."""
+    session = steps.session
     spool: Spool | None = None
+    shield = shield_of(session.connection, session.contract, steps.resource)
     for page in _pages(steps):
-        spool = spool or Spool(folder / f"{steps.pages}.ndjson")
+        spool = spool or Spool(folder / f"{steps.pages}.ndjson", shield)
         spool.append(page.rows)
         if spool.rows >= _ROWS_PER_TABLE:
             spool.close()

@@ -16,6 +16,7 @@ import msgspec
 
 from sources.core.connector import Column, Resource
 from sources.core.errors import ConnectorError
+from sources.core.privacy import Shield
 
 _SQL_TYPES = {
     "text": "VARCHAR",
@@ -34,10 +35,14 @@ class SpoolError(ConnectorError):
 
 
 class Spool:
-    """One file of rows of one resource, appended page by page; raises `SpoolError`."""
+    """One file of rows of one resource, appended page by page; raises `SpoolError`.
 
-    def __init__(self, path: Path) -> None:
+    What its shield takes off never reaches the disk.
+    """
+
+    def __init__(self, path: Path, shield: Shield | None = None) -> None:
         self.path = path
+        self._shield = shield or None
         self.rows = 0
         with _writing():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +50,7 @@ class Spool:
 
     def append(self, rows: Iterable[msgspec.Raw]) -> None:
         """Write rows as lines; line ends inside a row are white space to JSON and become blanks."""
+        rows = rows if self._shield is None else self._shield.keep(rows)
         lines = [bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in rows]
         self.rows += len(lines)
         if lines:

@@ -27,9 +27,14 @@ _SPARE_PAGES = 10  # records that others change while we push
 def completed(row: Row, connection: Connection, kept: Sequence[str]) -> dict[str, Any]:
     """Lay a row's fields over what the CRM holds; of that only `kept` goes out to a tenant that merges."""
     known = {name: value for name, value in row.known.items() if value is not None}
-    if row.action == "update" and connection.options.get("put_semantics") == "merge":
+    if row.action == "update" and not replaces(connection):
         known = {name: value for name, value in known.items() if name in kept}
     return {**known, **row.fields}
+
+
+def replaces(connection: Connection) -> bool:
+    """Tell whether a change of a record carries all that is known of it."""
+    return connection.options.get("put_semantics") != "merge"
 
 
 def with_key(body: dict[str, Any], name: str, row: Row) -> dict[str, Any]:

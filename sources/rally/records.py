@@ -20,6 +20,7 @@ from sources.rally.lanes import (
     decode_bulk_of_one,
     decode_put,
     decode_upsert,
+    replaces,
     with_key,
 )
 
@@ -88,6 +89,7 @@ COMPANIES = Write(
     },
     lanes=_lanes(_COMPANIES),
     lane=_company_lane,
+    replaces=replaces,
 )
 
 # -- deals ---------------------------------------------------------------------------------------
@@ -139,6 +141,7 @@ DEALS = Write(
     },
     lane=_deal_lane,
     defaults=lambda connection: {"stageId": connection.options.get("new_deal_stage") or None},
+    replaces=replaces,
 )
 
 # -- activities ----------------------------------------------------------------------------------
@@ -179,4 +182,5 @@ ACTIVITIES = Write(
         DELETE: delete_lane("/activities"),
     },
     lane=lambda row, connection: "bulk" if row.action == "create" else "put",
+    replaces=replaces,
 )

@@ -17,6 +17,7 @@ from sources.rally.lanes import (
     decode_bulk,
     decode_put,
     decode_upsert,
+    replaces,
     with_key,
 )
 
@@ -110,4 +111,5 @@ CONTACTS = Write(
     },
     lane=_lane,
     defaults=_defaults,
+    replaces=replaces,
 )

@@ -224,6 +224,7 @@ CONTACTS = Write(
     },
     lane=lambda row, connection: "upsert",
     inspect=_contact_check,
+    replaces=lambda connection: connection.options.get("upsert_semantics") != "merge",
 )
 
 ACCOUNTS = Write(

@@ -234,6 +234,7 @@ def _asserted(name: str, record_type: str, key: str, fields: Mapping[str, Writab
         lanes={"assert": asserting, "patch": _patch(record_type), DELETE: _archive(record_type)},
         lane=lane,
         inspect=_inspect(record_type, fields),
+        replaces=lambda connection: False,
     )
 
 
@@ -262,6 +263,7 @@ def _created(name: str, record_type: str, mark: str, fields: Mapping[str, Writab
         lanes={**lanes, "patch": _patch(record_type)},
         lane=lambda row, connection: "create" if row.action == "create" else "patch",
         inspect=_inspect(record_type, fields),
+        replaces=lambda connection: False,
     )
 
 

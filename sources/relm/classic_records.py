@@ -134,6 +134,7 @@ def _write(
         lane=lambda row, connection: "create" if row.action == "create" else "patch",
         inspect=classic_fields.inspect(records.name),
         registry=classic_fields.registry_of(records.name),
+        replaces=lambda connection: False,
     )
 
 

@@ -239,4 +239,5 @@ CONTACTS = Write(
     lane=_lane,
     inspect=classic_fields.inspect("contacts"),
     registry=classic_fields.registry_of("contacts"),
+    replaces=lambda connection: connection.options.get("batch_update") != "merge",
 )

@@ -101,6 +101,7 @@ def _write(
         lanes=_Lanes(look.name, look).lanes,
         lane=_lane,
         inspect=inspect,
+        replaces=lambda connection: False,
     )
 
 

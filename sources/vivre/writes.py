@@ -246,6 +246,7 @@ DEALS = Write(
     },
     lane=lambda row, connection: "create" if row.action == "create" else "change",
     inspect=_inspect_deals,
+    replaces=lambda connection: str(connection.options["deal_update"]).startswith("PUT"),
 )
 
 ACTIVITIES = Write(
