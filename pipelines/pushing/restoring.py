@@ -1,0 +1,394 @@
+"""Compose the plan of an undo in SQL: what a run sent and replaced, mirror and ledger in, `plan_rows` out.
+
+A field goes back to what it was where the CRM still shows what was sent, by the same rule of echoes as in a
+plan. Records that the run made are deleted or left, records that it deleted are made again. Temporary tables
+only. What the rows mean for a person, the order of steps and the seal are left to `undo`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import duckdb
+
+from pipelines.pushing.compare import Form, as_json, canonical, is_echo, pointer
+from pipelines.pushing.identity import (
+    can_update,
+    identity_of,
+    key_form_of,
+    key_in_mirror,
+    mirror_text,
+    place_in_mirror,
+    shown_key_sql,
+    unshown_key_sql,
+)
+from pipelines.pushing.mapping import writable_of
+from pipelines.pushing.matching import Target
+from pipelines.pushing.outbox import known_record
+from pipelines.warehouse import literal, quoted
+from sources.core.lanes import DELETE
+
+# How the types of a log's JSON values are compared, for custom fields, whose type nobody declares.
+_FORMS: Mapping[str, Form] = {
+    "BOOLEAN": "bool",
+    "OBJECT": "json",
+    "ARRAY": "json",
+    **dict.fromkeys(("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"), "number"),
+}
+_TYPED: tuple[Form, ...] = ("number", "bool", "json")  # all others are texts in JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field that a run sent: how it is compared, and what the CRM shows for it (SQL, None: nothing)."""
+
+    name: str
+    form: Form
+    shown: str | None
+    columns: tuple[str, ...]
+    can_change: bool
+    can_clear: bool
+
+
+def compose_undo(
+    con: duckdb.DuckDBPyConnection, run_id: str, target: Target, *, delete_created: bool
+) -> None:
+    """Write `plan_rows` for the undo of a run, and `plan_size`: how many records the run had written."""
+    names = {"connection": target.connection.name, "object": target.write.object}
+    con.execute(_UNDO_LOG, {"run": run_id})
+    fields = _fields(con, target)
+    con.execute(_find(target), names)
+    con.execute(_LATER, {**names, "run": run_id})
+    con.execute(_judge(target, fields))
+    columns = sorted({column for field in fields for column in field.columns})
+    con.execute(
+        _list_rows(target, delete_created=delete_created), {**names, "run": run_id, "columns": columns}
+    )
+    con.execute("create or replace temp table plan_size as select count(*) as candidates from undo_log")
+    for table in ("undo_log", "undo_found", "undo_later", "undo_judged"):
+        con.execute(f"drop table {table}")
+
+
+_UNDO_LOG = """
+create or replace temp table undo_log as
+select row_number() over (order by key, crm_id) as number, key, crm_id, status, sent, replaced, pushed_at
+from roundtrip.push_log
+where run_id = $run and status in ('created', 'updated', 'deleted', 'unknown')
+"""
+
+# What later runs wrote of the same records, field by field.
+_LATER = """
+create or replace temp table undo_later as
+select undo_log.number, field, max_by(later.run_id, later.pushed_at) as run_id
+from undo_log
+join (
+    select run_id, key, crm_id, pushed_at, unnest(json_keys(sent)) as field from roundtrip.push_log
+    where connection = $connection and object = $object and run_id <> $run
+        and status in ('created', 'updated', 'unknown')
+) as later
+    on later.pushed_at >= undo_log.pushed_at
+    and (later.key = undo_log.key or later.crm_id = undo_log.crm_id)
+group by undo_log.number, field
+"""
+
+
+def _fields(con: duckdb.DuckDBPyConnection, target: Target) -> list[Field]:
+    rows = con.execute(
+        """
+        select pair.key, max(nullif(json_type(pair.value), 'NULL'))
+        from (select unnest(map_entries(sent::map(varchar, json))) as pair from undo_log)
+        group by 1 order by 1
+        """
+    ).fetchall()
+    return [_field(target, name, kind) for name, kind in rows]
+
+
+def _field(target: Target, name: str, json_type: str | None) -> Field:
+    write, mirror = target.write, target.mirror
+    form = _FORMS.get(json_type or "", "text")
+    if name in write.fields:
+        form = key_form_of(identity_of(write.key, write), name, write)
+    place = place_in_mirror(write, name, mirror) if target.has_mirror else None
+    writable = writable_of(write, name)
+    return Field(
+        name,
+        form,
+        None if place is None else _shown(place, mirror),
+        () if place is None or place[1] else (place[0],),
+        writable.updatable and can_update(write),
+        writable.clearable,
+    )
+
+
+def _shown(place: tuple[str, str], mirror: Mapping[str, str]) -> str | None:
+    column, key = place
+    return (
+        f"json_extract_string(mirror.{quoted(column)}, {pointer(key)})"
+        if key
+        else mirror_text(column, mirror)
+    )
+
+
+def _find(target: Target) -> str:
+    """Write the query that finds each row's record, and what is known of it, as `undo_found`."""
+    write, has_key = target.write, identity_of(target.write.key, target.write).by == "key"
+    natural_key = key_in_mirror(write, target.mirror) if has_key and target.has_mirror else "null::varchar"
+    mirror = (
+        f"select mirror.*, {natural_key} as undo_key from {target.table} as mirror"
+        if target.has_mirror
+        else _NO_MIRROR
+    )
+    return f"""
+    create or replace temp table undo_found as
+    with looked as (
+        select max(last_complete_at) as at from roundtrip.resource_state
+        where connection = $connection and resource = {literal(write.resource)}
+    ),
+    mirror as ({mirror}),
+    keyed as (
+        select undo_key, count(*) as records, min(id) as id
+        from mirror where _deleted_at is null and undo_key is not null group by undo_key
+    ),
+    remembered as (
+        select undo_log.*, ledger.key as ledger_key, ledger.sent as ledger_sent, ledger.echo,
+            ledger.pushed_at as last_push, coalesce(ledger.sent_at, ledger.pushed_at) as last_sent,
+            coalesce(undo_log.crm_id, ledger.crm_id, case when keyed.records = 1 then keyed.id end)
+                as record_id,
+            coalesce(ledger.key, {unshown_key_sql("undo_log.key", write)}) as real_key
+        from undo_log
+        left join roundtrip.ledger as ledger
+            on ledger.connection = $connection and ledger.object = $object
+            and {shown_key_sql("ledger.key")} = undo_log.key
+            and (ledger.crm_id is null or undo_log.crm_id is null or ledger.crm_id = undo_log.crm_id)
+        left join keyed on keyed.undo_key = ledger.key
+    ),
+    placed as (
+        select remembered.*, mirror.id is not null as is_seen, mirror._deleted_at is not null as is_deleted,
+            mirror.undo_key, keyed.records,
+            coalesce(looked.at > last_push or mirror._synced_at > last_sent, false) as is_looked
+        from remembered
+        cross join looked
+        left join mirror on mirror.id = remembered.record_id
+        left join keyed on keyed.undo_key = remembered.real_key
+    )
+    select *, ledger_key is null or is_deleted or (is_looked and not is_seen) as is_gone
+    from placed
+    """
+
+
+_NO_MIRROR = """
+select null::varchar as id, null::varchar as undo_key, null::timestamptz as _synced_at,
+    null::timestamptz as _deleted_at
+where false
+"""
+
+# -- fields --------------------------------------------------------------------------------------
+
+
+def _judge(target: Target, fields: list[Field]) -> str:
+    """Write the table `undo_judged`: what is to become of each field of each row."""
+    values = "\n    union all\n    ".join(_values(target, field) for field in fields) or _NO_VALUES
+    trusts = "(is_remembered and not is_echoed and not is_looked)"
+    return f"""
+    create or replace temp table undo_judged as
+    with valued as ({values}),
+    known as (
+        select *, case when {trusts} then remembered else crm end as now,
+            case when {trusts} then remembered when is_echoed then echoed
+                when {is_echo("remembered", "crm")} then crm else remembered end as expected
+        from valued
+    )
+    select known.number, known.field, was_json, known.now, form, later.run_id as later_run,
+        case
+            when not is_readable then 'not_readable'
+            when is_gone then 'gone'
+            when later.run_id is not null then 'sent_again'
+            when status = 'updated' and now is not distinct from was then 'rest'
+            when now is distinct from expected or remembered is distinct from sent then 'edited_since'
+            when not can_change then 'cannot_change'
+            when was is null and not can_clear then 'cannot_clear'
+            else 'write'
+        end as verdict
+    from known
+    left join undo_later as later on later.number = known.number and later.field = known.field
+    """
+
+
+_NO_VALUES = """
+select null::bigint as number, '' as status, '' as field, 'text' as form, '' as was_json, '' as sent,
+    '' as was, '' as remembered, '' as echoed, '' as crm, false as is_remembered, false as is_echoed,
+    false as is_looked, false as is_gone, false as is_readable, false as can_change, false as can_clear
+where false
+"""
+
+
+def _values(target: Target, field: Field) -> str:
+    def text(of: str) -> str:
+        return canonical(field.form, f"json_extract_string({of}, {pointer(field.name)})")
+
+    def has(of: str) -> str:
+        return f"coalesce(json_exists({of}, {pointer(field.name)}), false)"
+
+    join = f"left join {target.table} as mirror on mirror.id = record_id" if field.shown else ""
+    return f"""
+    select number, status, {literal(field.name)} as field, '{field.form}' as form,
+        coalesce(json_extract(replaced, {pointer(field.name)})::varchar, 'null') as was_json,
+        {text("sent")} as sent, {text("replaced")} as was,
+        {text("ledger_sent")} as remembered, {text("echo")} as echoed,
+        {canonical(field.form, field.shown) if field.shown else "null::varchar"} as crm,
+        {has("ledger_sent")} as is_remembered, {has("echo")} as is_echoed, is_looked, is_gone,
+        {_bool(field.shown is not None)} as is_readable, {_bool(field.can_change)} as can_change,
+        {_bool(field.can_clear)} as can_clear
+    from undo_found {join}
+    where {has("sent")}
+    """
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+# -- the rows of the plan ------------------------------------------------------------------------
+
+
+def _list_rows(target: Target, *, delete_created: bool) -> str:
+    can_delete = DELETE in target.write.lanes
+    parts = [
+        _updates(target),
+        _left("'unknown_outcome'", "found.status = 'unknown'"),
+        _deletions()
+        if delete_created and can_delete
+        else _left("'created'" if can_delete else "'cannot_delete'", "found.status = 'created'"),
+        _revivals(),
+    ]
+    listed = "\n    union all\n    ".join(parts)
+    return f"""
+    create or replace temp table plan_rows as
+    with bundles as (
+        select number, verdict, max(later_run) as later_run,
+            bool_or(field = {literal(target.write.key)}) as has_key,
+            {_object_of("was_json")} as fields, {_object_of(_now_json())} as before
+        from undo_judged group by number, verdict
+    ),
+    made as ({_made(target)})
+    select row_number() over (partition by status = 'planned' order by key, address, status) as seq, * from (
+    {listed}
+    )
+    """
+
+
+def _object_of(value: str) -> str:
+    return f"'{{' || string_agg(to_json(field)::varchar || ': ' || {value}, ', ' order by field) || '}}'"
+
+
+def _now_json() -> str:
+    typed = " ".join(f"when '{form}' then {as_json(form, 'now')}" for form in _TYPED)
+    return f"case form {typed} else {as_json('text', 'now')} end"
+
+
+def _made(target: Target) -> str:
+    """Write the query for the records that the run made, and why one of them is not to be deleted."""
+    is_foreign = """
+    exists (
+        from roundtrip.changes as change
+        where change.connection = $connection and change.resource = $object and change.id = found.record_id
+            and change.origin = 'crm' and change.kind = 'updated' and change.run_id > $run
+            and not list_contains($columns, change.field)
+    )
+    """
+    is_seen = "false" if target.has_mirror else "true"
+    return f"""
+    select found.*, edited.fields, edited.before,
+        case
+            when {is_seen} then 'not_readable'
+            when found.is_gone then 'gone'
+            when found.record_id is null then 'id_not_known'
+            when edited.number is not null or {is_foreign} then 'edited_since'
+            when again.number is not null then 'sent_again: ' || again.later_run
+        end as why
+    from undo_found as found
+    left join bundles as edited on edited.number = found.number and edited.verdict = 'edited_since'
+    left join bundles as again on again.number = found.number and again.verdict = 'sent_again'
+    where found.status = 'created'
+    """
+
+
+def _row(  # noqa: PLR0913 (the columns of a plan, all by name)
+    *,
+    action: str,
+    status: str,
+    reason: str,
+    source: str,
+    fields: str = "'{}'",
+    before: str = "'{}'",
+    match: str = "'id'",
+    known: str = "null::varchar",
+) -> str:
+    return f"""
+    select real_key as key, found.key as address, record_id as crm_id, {action} as action, {match} as match,
+        {status} as status, {reason} as reason, {fields} as fields, {before} as before, {known} as known,
+        ledger_sent::varchar as sent, echo::varchar as echo, is_looked
+    from {source}
+    """
+
+
+def _left(reason: str, condition: str) -> str:
+    source = f"undo_found as found where {condition}"
+    return _row(action="null::varchar", status="'skipped'", reason=reason, source=source)
+
+
+def _updates(target: Target) -> str:
+    """Write what becomes of the fields that the run changed: restored, edited since, or left for a reason."""
+    is_by_id = "true"
+    if identity_of(target.write.key, target.write).by == "key":
+        is_by_id = (
+            "has_key or (is_seen and undo_key is distinct from real_key) or coalesce(records > 1, false)"
+        )
+    # A version that was pulled before the CRM's last change is not the one that the record has now.
+    unversioned = replace(target, write=replace(target.write, also_known=()))
+    known = f"case when is_looked then {known_record(target)} else {known_record(unversioned)} end"
+    return _row(
+        action="'update'",
+        status="case when verdict = 'edited_since' then 'conflict'"
+        " when verdict = 'write' and record_id is not null then 'planned' else 'skipped' end",
+        reason="case when verdict = 'sent_again' then 'sent_again: ' || later_run"
+        " when verdict <> 'write' then verdict when record_id is null then 'id_not_known' end",
+        match=f"case when {is_by_id} then 'id' else 'key' end",
+        fields="fields",
+        before="before",
+        known=f"case when verdict = 'write' then {known} end",
+        source="undo_found as found join bundles using (number)"
+        " where found.status = 'updated' and verdict <> 'rest'",
+    )
+
+
+def _deletions() -> str:
+    """Write what becomes of the records that the run made, which go where nobody has made them theirs."""
+    return _row(
+        action="'delete'",
+        status="case when why is null then 'planned' when why = 'edited_since' then 'conflict'"
+        " else 'skipped' end",
+        reason="why",
+        fields="coalesce(fields, '{}')",
+        before="coalesce(before, case when why is null then ledger_sent::varchar end, '{}')",
+        source="made as found",
+    )
+
+
+def _revivals() -> str:
+    """Write what becomes of the records that the run deleted: made again, from what we had sent to them."""
+    filled = """
+    (
+        select '{' || string_agg(to_json(pair.key)::varchar || ': ' || pair.value::varchar, ', ') || '}'
+        from (select unnest(map_entries(found.replaced::map(varchar, json))) as pair)
+        where json_type(pair.value) <> 'NULL'
+    )
+    """
+    is_back = "(ledger_key is not null or coalesce(records > 0, false))"
+    return _row(
+        action="'create'",
+        status=f"case when {is_back} then 'skipped' else 'planned' end",
+        reason=f"case when {is_back} then 'already_in_crm' end",
+        fields=f"coalesce({filled}, '{{}}')",
+        match="'new'",
+        source="undo_found as found where found.status = 'deleted'",
+    )
