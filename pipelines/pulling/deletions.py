@@ -61,7 +61,7 @@ def _confirm(reading: Reading, absent: set[str]) -> set[str]:
         return absent
     if reading.resource.one is not None:
         return {each for each in absent if is_gone(reading.session, reading.resource, each)}
-    second = Pass(reading.session, reading.resource, values=reading.values)
+    second = Pass(reading.session, reading.resource, scopes=reading.scopes)
     for page in second:
         absent = absent - set(page.ids)
     return absent if second.complete else set()

@@ -14,7 +14,7 @@ import duckdb
 from pipelines.pulling.fetching import Reading, Segment, State
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.changes import watermark
-from sources.core.connector import FanOut, Resource
+from sources.core.connector import FanOut, Resource, Scope
 from sources.core.errors import AuthError, GuardError, ProtocolError, QuotaError, RateLimitError
 from sources.core.spool import sql_type
 
@@ -183,36 +183,39 @@ def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str])
     return ids - {row[0] for row in rows}
 
 
-def fan_out_values(
-    con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]
-) -> list[tuple[FanOut, str]]:
+def find_scopes(con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]) -> list[Scope]:
     """List what a fan-out asks for: values of the warehouse and those read in this run, in order."""
     return [
-        (fan_out, value)
+        scope
         for fan_out in reading.resource.fan_out
         if fan_out.applies(reading.session.connection)
-        for value in _values(con, reading, fan_out, siblings)
+        for scope in _scopes_of(con, reading, fan_out, siblings)
     ]
 
 
-def _values(
+def _scopes_of(
     con: duckdb.DuckDBPyConnection, reading: Reading, fan_out: FanOut, siblings: Sequence[Reading]
-) -> list[str]:
-    parts = []
-    if has_table(con, reading.connection, fan_out.resource):
-        table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"
-        parts.append(f"select {quoted(fan_out.column)} as value from {table} where _deleted_at is null")
-    parts += [
-        f"select {quoted(fan_out.column)} as value from {_rows(other.resource, other.seen)}"
+) -> list[Scope]:
+    column = quoted(fan_out.column)
+    parts = [
+        f"select {column} as value, false as is_known from {_rows(other.resource, other.seen)}"
         for other in siblings
         if other.session is reading.session and other.resource.name == fan_out.resource and other.seen
     ]
+    if has_table(con, reading.connection, fan_out.resource):
+        table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"
+        parts.append(
+            f"select {column} as value, coalesce(_synced_at <= $fanned_at, false) as is_known from {table}"
+            " where _deleted_at is null"
+        )
     if not parts:
         return []
     rows = con.execute(
-        f"select distinct value from ({' union all '.join(parts)}) where value is not null order by value"
+        f"select value, not bool_or(is_known) from ({' union all '.join(parts)})"
+        " where value is not null group by value order by value",
+        {"fanned_at": reading.state.fanned_at} if "$fanned_at" in parts[-1] else {},
     ).fetchall()
-    return [str(row[0]) for row in rows]
+    return [Scope(fan_out, str(value), is_new) for value, is_new in rows]
 
 
 # -- state ---------------------------------------------------------------------------------------
@@ -253,7 +256,15 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
         feed_watermark=reading.feed_watermark,
         last_complete_at=_looked_at(reading),
         last_full_at=_looked_at(reading) if reading.is_full else _last_full(reading),
+        fanned_at=_fanned_at(reading),
     )
+
+
+def _fanned_at(reading: Reading) -> datetime | None:
+    """Give the moment until which scopes that landed were asked for; a pass in parts knows its first."""
+    if not reading.resource.fan_out:
+        return None
+    return _looked_at(reading) if reading.token is not None else datetime.now(UTC)
 
 
 def _looked_at(reading: Reading) -> datetime:
@@ -295,7 +306,7 @@ def is_news(reading: Reading, state: State) -> bool:
     before = reading.state
     if before.last_complete_at is None or (reading.since is None and reading.strategy == "since"):
         return state != before
-    looked = {"last_complete_at": None, "last_full_at": None, "pass_started_at": None}
+    looked = dict.fromkeys(("last_complete_at", "last_full_at", "pass_started_at", "fanned_at"))
     return replace(state, **looked) != replace(before, **looked) or (
         (state.last_full_at is None) != (before.last_full_at is None)
     )

@@ -1,15 +1,30 @@
 """What to ask a CRM for: a window since the watermark, a whole pass, or the rest of one that was cut."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pipelines.progress import Progress
 from pipelines.pulling.fetching import Reading
-from sources.core.connector import Since
+from sources.core.connector import Resource, Since
 from sources.core.passes import honours_since
+from sources.core.sessions import Session
 
 _SWEEP_EVERY = timedelta(
     hours=24
 )  # how often a windowed resource without a feed is read whole, for deletions
+
+
+def choose(session: Session, names: Sequence[str], progress: Progress) -> Sequence[Resource]:
+    """Give the resources to read: those named, or all, with the ones that they are asked for by."""
+    contract = session.contract
+    chosen = [contract.resource(each) for each in names]
+    for resource in chosen.copy():
+        for scope in resource.fan_out:
+            needed = contract.resource(scope.resource)
+            if scope.applies(session.connection) and needed not in chosen:
+                progress.say(f"{session.connection.name}: {resource.name} need {needed.name}, read as well")
+                chosen.append(needed)
+    return chosen or contract.resources
 
 
 def decide(

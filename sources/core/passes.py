@@ -7,19 +7,21 @@ from typing import Any
 import msgspec
 
 from sources.core.client import Answer
-from sources.core.connector import FanOut, Resource, Since
+from sources.core.connector import Resource, Scope, Since
 from sources.core.errors import ConnectorError, GoneError, RefusedError
 from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
 
+_END = "|"  # the token behind the last page of the last walk
 _FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 class Pass:
     """Iterate the pages of one resource.
 
-    `since` narrows the pass to rows changed at or after that moment, where the strategy can. `values` are
-    those a resource with a `fan_out` is asked for, one by one. `token` resumes an earlier pass that was cut.
+    `since` narrows the pass to rows changed at or after that moment, where the strategy can. `scopes` are
+    those a resource with a `fan_out` is asked for, one by one. `token` resumes an earlier pass that was cut;
+    where its scope is no more, the pass begins anew.
     After the last page `complete` tells whether the pass ended as the vendor documents; a pass that was
     resumed saw only its own part. `token` is where to go on after the last page given, None after the end.
     """
@@ -31,7 +33,7 @@ class Pass:
         *,
         since: datetime | None = None,
         token: str | None = None,
-        values: Sequence[tuple[FanOut, str]] = (),
+        scopes: Sequence[Scope] = (),
     ) -> None:
         self.session = session
         self.resource = resource
@@ -41,22 +43,33 @@ class Pass:
         self.complete = False
         self.pages = 0
         self.repairs = 0
-        self._requests = self._compose(values)
+        self._requests = self._compose(scopes)
 
     def __iter__(self) -> Iterator[Page]:
-        first, start = _split_token(self.token)
+        labels = list(self._requests)
+        first, start = self._place(labels)
         complete = True
-        for number in range(first, len(self._requests)):
-            steps = self._walk(self._requests[number], start)
+        for number in range(first, len(labels)):
+            steps = self._walk(self._requests[labels[number]], start)
             for page in self._placed(steps):
                 self.pages += 1
-                self.token = f"{number}|{page.token}" if page.token else f"{number + 1}|"
+                self.token = f"{labels[number]}|{page.token}" if page.token else _token_of(labels, number + 1)
                 yield page
             complete = complete and steps.complete
             self.repairs += steps.repairs
             self.resumed = self.resumed and not (steps.restarts and number == 0)
             start = None
         self.complete, self.token = complete, None
+
+    def _place(self, labels: list[str]) -> tuple[int, str | None]:
+        """Find the walk to begin with, and its page token."""
+        label, _, start = (self.token or "").partition("|")
+        if self.token == _END:
+            return len(labels), None
+        if label in labels:
+            return labels.index(label), start or None
+        self.resumed = False
+        return 0, None
 
     def _placed(self, steps: Walk) -> Iterator[Page]:
         """Name the place in the errors of a walk, which knows neither connection nor resource."""
@@ -67,26 +80,30 @@ class Pass:
             error.resource = error.resource or self.resource.name
             raise
 
-    def _compose(self, values: Sequence[tuple[FanOut, str]]) -> list[Request]:
-        """List the first request of each walk: one per variant and value, narrowed by `since`."""
+    def _compose(self, scopes: Sequence[Scope]) -> dict[str, Request]:
+        """Make the first request of each walk, by a label that names it in tokens: per scope and variant."""
         resource = self.resource
-        params, body = _narrowed(resource, self.since)
-        scopes: list[tuple[tuple[tuple[str, str], ...], dict[str, str]]] = [((), {})]
-        if resource.fan_out:
-            scopes = [
-                ((), {fan_out.param: value}) if fan_out.in_body else (((fan_out.param, value),), {})
-                for fan_out, value in values
-            ]
-        return [
-            Request(
-                resource.path,
-                params=(*variant, *scope, *params),
-                method=resource.method,
-                body={**resource.body, **body, **extra} if resource.body is not None else None,
-            )
-            for scope, extra in scopes
-            for variant in resource.variants
-        ]
+        asked: Sequence[Scope | None] = scopes if resource.fan_out else (None,)
+        return {
+            f"{scope.label if scope else ''}#{number}": self._request(scope, variant)
+            for scope in asked
+            for number, variant in enumerate(resource.variants)
+        }
+
+    def _request(self, scope: Scope | None, variant: tuple[tuple[str, str], ...]) -> Request:
+        resource = self.resource
+        params, body = _narrowed(resource, None if scope and scope.is_new else self.since)
+        own: tuple[tuple[str, str], ...] = ()
+        if scope and scope.fan_out.in_body:
+            body = {**body, scope.fan_out.param: scope.value}
+        elif scope:
+            own = ((scope.fan_out.param, scope.value),)
+        return Request(
+            resource.path,
+            params=(*variant, *own, *params),
+            method=resource.method,
+            body={**resource.body, **body} if resource.body is not None else None,
+        )
 
     def _walk(self, request: Request, start: str | None) -> Walk:
         resource = self.resource
@@ -166,8 +183,5 @@ def is_gone(session: Session, resource: Resource, record_id: str) -> bool:
     return False
 
 
-def _split_token(token: str | None) -> tuple[int, str | None]:
-    if token is None:
-        return 0, None
-    number, _, start = token.partition("|")
-    return int(number), start or None
+def _token_of(labels: list[str], number: int) -> str:
+    return f"{labels[number]}|" if number < len(labels) else _END

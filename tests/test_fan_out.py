@@ -1,0 +1,91 @@
+"""Lists that are asked for once per record of another resource: nothing falls between two questions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.settings import Project
+from sources.sandbox import Sandbox
+from sources.sandbox.faults import Status
+from sources.sandbox.reevo_switches import ReevoSwitches
+from tests.pulling import part, project_for, pulled, rows
+
+ACTIVITIES = "reevo.activities"
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(records=60, reevo=ReevoSwitches(v2_max_limit=5)) as made:
+        yield made
+
+
+def reachable(box: Sandbox) -> set[str]:
+    """List the activities of accounts and opportunities; those of a contact alone are another setting."""
+    found = box.tenant("reevo").records("activities")
+    return {row["id"] for row in found if row["account_id"] or row["opportunity_id"]}
+
+
+def stored(project: Project) -> set[str]:
+    return {id for (id,) in rows(project, "select id from reevo.activities where _deleted_at is null")}
+
+
+def move_an_old_activity(box: Sandbox, domain: str) -> Any:
+    """Hang an activity of long ago on an account that is new; nothing about the activity says so."""
+    tenant = box.tenant("reevo")
+    account = tenant.create("accounts", display_name=domain, domains=[{"domain_name": domain}])
+    old = next(
+        row for row in tenant.records("activities") if not (row["account_id"] or row["opportunity_id"])
+    )
+    tenant.edit("activities", old["id"], account_id=account["id"])
+    return old["id"]
+
+
+def test_what_a_list_is_asked_for_by_is_read_with_it(box: Sandbox, tmp_path: Path) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    result = pulled(project, ACTIVITIES)
+    assert {entry["resource"] for entry in result.payload()["resources"]} >= {"activities", "accounts"}
+    assert stored(project) == reachable(box)
+
+
+def test_a_record_that_is_new_is_asked_for_its_whole_past(box: Sandbox, tmp_path: Path) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    pulled(project, ACTIVITIES)
+    moved = move_an_old_activity(box, "late.example")
+    assert part(pulled(project, ACTIVITIES), ACTIVITIES)["new"] == 1
+    assert moved in stored(project)
+
+
+def test_a_record_read_by_another_run_in_between_is_asked_for_its_whole_past(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    pulled(project, ACTIVITIES)
+    moved = move_an_old_activity(box, "late.example")
+    pulled(project, "reevo.accounts")
+    pulled(project, ACTIVITIES)
+    assert moved in stored(project)
+
+
+def test_records_that_come_while_a_pass_is_cut_are_asked_for_as_well(box: Sandbox, tmp_path: Path) -> None:
+    """A place is kept by name, not by number: what comes before it in the order must not push it aside."""
+    project = project_for(box, tmp_path, "reevo", checkpoint_s=0.001)
+    box.faults.add(Status(400), path="/activity/_query", nth=9, times=None)
+    assert part(pulled(project, ACTIVITIES), ACTIVITIES)["status"] == "failed"
+    assert 0 < len(stored(project)) < len(reachable(box))
+    box.faults.clear()
+    moved = {move_an_old_activity(box, f"late{number}.example") for number in range(6)}
+    resumed = part(pulled(project, ACTIVITIES), ACTIVITIES)
+    assert resumed["status"] == "ok"
+    pulled(project, ACTIVITIES)
+    assert moved <= stored(project)
+    assert stored(project) == reachable(box)
+
+
+def test_the_second_pull_asks_for_what_is_new_only(box: Sandbox, tmp_path: Path) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    first = part(pulled(project, ACTIVITIES), ACTIVITIES)
+    second = part(pulled(project, ACTIVITIES), ACTIVITIES)
+    assert first["rows"] >= len(reachable(box))
+    assert second["rows"] < first["rows"] / 4
