@@ -26,7 +26,7 @@ from pipelines.pulling import deletions, deltas, history, loading
 from pipelines.pulling.feeds import Feeds, fetch_unlisted
 from pipelines.pulling.fetching import Fetcher, Reading, Segment, State, StoppableClock
 from pipelines.pulling.views import write_views
-from pipelines.pulling.windows import decide
+from pipelines.pulling.windows import choose, decide
 from pipelines.pushing import ledger
 from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run
@@ -159,8 +159,7 @@ class _PullRun:
         for name, chosen in wanted.items():
             connection = connections[name]
             session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
-            resources = [session.contract.resource(each) for each in chosen] or session.contract.resources
-            for resource in resources:
+            for resource in choose(session, chosen, self.progress):
                 state = states.get((name, resource.name), State())
                 reading = Reading(session, resource, state, asked_at=self.started_at)
                 reading.shield = shields[name][resource.name]
@@ -219,7 +218,7 @@ class _PullRun:
             return
         with self.warehouse.reading() as con:
             for reading in readings:
-                reading.values = deltas.fan_out_values(con, reading, self.result.readings)
+                reading.scopes = deltas.find_scopes(con, reading, self.result.readings)
         self._read_all(readings)
 
     def _fetcher(self, reading: Reading, queue: "Queue[Segment]") -> Fetcher:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 
-from sources.core.connector import FanOut, Resource
+from sources.core.connector import Resource, Scope
 from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.passes import Pass
@@ -34,6 +34,7 @@ class State:
     pass_since: datetime | None = None
     last_complete_at: datetime | None = None
     last_full_at: datetime | None = None
+    fanned_at: datetime | None = None  # scopes that landed until then have been asked for
 
 
 @dataclass(slots=True)
@@ -58,9 +59,7 @@ class Reading:
     newest: datetime | None = None
     counts: dict[str, int] = field(default_factory=dict)
     seen: list[Path] = field(default_factory=list)  # typed files of this pass, for deletions by absence
-    values: list[tuple[FanOut, str]] = field(
-        default_factory=list
-    )  # what a resource with a fan-out is asked for
+    scopes: list[Scope] = field(default_factory=list)  # what a resource with a fan-out is asked for
     absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
     has_gap: bool = False  # the feed does not reach back to where it was last followed
@@ -164,7 +163,7 @@ class Fetcher:
         """
         reading = self._reading
         steps = Pass(
-            reading.session, reading.resource, since=reading.since, token=reading.token, values=reading.values
+            reading.session, reading.resource, since=reading.since, token=reading.token, scopes=reading.scopes
         )
         typed: Typed | None = None
         try:

@@ -95,6 +95,9 @@ create table if not exists roundtrip.resource_state (
 -- A pass that was cut belongs to the window it was read in; older warehouses lack the column.
 alter table roundtrip.resource_state add column if not exists pass_since timestamptz;
 
+-- Until when the records have landed that a list is asked for one by one; later ones have not been asked for.
+alter table roundtrip.resource_state add column if not exists fanned_at timestamptz;
+
 -- Which CRM and contract each connection's tables were read by, and with which options (never a key).
 create table if not exists roundtrip.connections (
     connection varchar primary key,

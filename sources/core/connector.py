@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from sources.core.errors import ConfigError
 
@@ -184,6 +185,20 @@ class FanOut:
         """Tell whether a connection goes by this resource."""
         listed = str(connection.options.get(self.option) or "") if self.option else self.resource
         return self.resource in [each.strip() for each in listed.split(",")]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One value that a list is asked for; a new one has never been asked for, so no window narrows it."""
+
+    fan_out: FanOut
+    value: str
+    is_new: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name the scope, the same in every pass."""
+        return f"{self.fan_out.resource}={quote(self.value, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)

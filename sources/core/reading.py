@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sources.core.changes import read_feed, watermark
-from sources.core.connector import Column, Connection, Connector, FanOut, Resource, Since
+from sources.core.connector import Column, Connection, Connector, Resource, Scope, Since
 from sources.core.errors import ConfigError, RefusedError
 from sources.core.paging import Page
 from sources.core.passes import Pass, honours_since
@@ -142,7 +142,7 @@ def _tables(session: Session, resource: Resource, state: dict[str, Any]) -> Iter
             session,
             resource,
             since=_window(session, resource, state),
-            values=_fan_out_values(session, resource, Path(folder)),
+            scopes=_scopes(session, resource, Path(folder)),
         )
         for spool in _spools(steps, Path(folder)):
             now = session.client.server_time() or datetime.now(UTC)
@@ -164,7 +164,7 @@ def _window(session: Session, resource: Resource, state: dict[str, Any]) -> date
     return datetime.fromisoformat(state["watermark"]) if "watermark" in state else None
 
 
-def _fan_out_values(session: Session, resource: Resource, folder: Path) -> list[tuple[FanOut, str]]:
+def _scopes(session: Session, resource: Resource, folder: Path) -> list[Scope]:
     """Read the other resources whose values this one is asked for, one by one."""
     found = []
     for fan_out in resource.fan_out:
@@ -172,7 +172,7 @@ def _fan_out_values(session: Session, resource: Resource, folder: Path) -> list[
             values = _column_values(
                 session, session.contract.resource(fan_out.resource), fan_out.column, folder
             )
-            found += [(fan_out, value) for value in values]
+            found += [Scope(fan_out, value) for value in values]
     return found
 
 
