@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request
-from tests.chaos import STEPS, STRATEGIES, case
+from tests.chaos import STEPS, WAYS, world
 from tests.pulling import part, project_for, pulled, rows
 from tests.warm import WarmRuns
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("way", WAYS)
 @settings(
     max_examples=1,
     deadline=None,
@@ -28,19 +28,19 @@ from tests.warm import WarmRuns
 )
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=5), seed=st.integers(0, 2**32))
 def test_after_edits_faults_kills_and_pulls_the_warehouse_is_the_crm(
-    strategy: str, warm_runs: WarmRuns, steps: list[str], seed: int
+    way: str, warm_runs: WarmRuns, steps: list[str], seed: int
 ) -> None:
-    with case(strategy, warm_runs, seed) as world:
+    with world(way, warm_runs, seed) as made:
         for step in ("pull", *steps):
-            world.do(step)
-        world.settle()
+            made.do(step)
+        made.settle()
 
 
-@pytest.mark.parametrize("strategy", ["feed", "full cursor", "full offset"])
+@pytest.mark.parametrize("way", ["feed", "full cursor", "full offset"])
 def test_with_a_mutation_before_every_page_nothing_is_missed_and_nothing_doubled(
-    strategy: str, tmp_path: Path
+    way: str, tmp_path: Path
 ) -> None:
-    crm, switches = STRATEGIES[strategy]
+    crm, switches = WAYS[way].crm, WAYS[way].switches
     rng = random.Random(5)
     with Sandbox(records=200, **switches) as box:
         tenant = box.tenant(crm)

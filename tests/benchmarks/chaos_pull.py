@@ -1,28 +1,26 @@
 """The long run of the law of pulling: `python -m tests.benchmarks.chaos_pull --kills 1000 --cases 10000`.
 
-Each case takes random steps (edits, drift, faults, pulls, real SIGKILLs, interrupts) over one way of reading
-and ends with a comparison of warehouse and CRM. A case is repeated by its number: `--only NUMBER`.
-`--minutes` ends the run earlier; `--write` puts the summary into RESULTS.md beside this file.
+A case takes random steps (edits, drift, faults, pulls, real SIGKILLs, interrupts) over one way of reading and
+ends with a comparison of warehouse, history and CRM. Cases share a CRM and a warehouse, ten after each other;
+such a world is repeated by its number: `--world NUMBER`. `--minutes` ends the run earlier; `--write` puts the
+summary into RESULTS.md beside this file.
 """
 
 import argparse
-import os
-import platform
 import random
 import sys
 import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
-from tests.chaos import STEPS, STRATEGIES, case
+from tests.benchmarks.results import write_section
+from tests.chaos import STEPS, WAYS, World, world
 from tests.warm import WarmRuns
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-_TITLE = "## Pull under chaos"
+_TITLE = "Pull under chaos"
 _MOST_SHOWN = 5
+_CASES = 10  # in one world
 
 
 @dataclass
@@ -30,17 +28,18 @@ class Summary:
     """What a run of many cases came to."""
 
     began: float = field(default_factory=time.monotonic)
+    worlds: int = 0
     cases: int = 0
     kills: int = 0
     steps: Counter[str] = field(default_factory=Counter)
-    strategies: Counter[str] = field(default_factory=Counter)
+    ways: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
     def lines(self, wanted: argparse.Namespace) -> list[str]:
         """Tell the run in a few lines."""
         minutes = (time.monotonic() - self.began) / 60
         counted = ", ".join(f"{name} {number}" for name, number in sorted(self.steps.items()))
-        read = ", ".join(f"{name} {number}" for name, number in sorted(self.strategies.items()))
+        read = ", ".join(f"{name} {number}" for name, number in sorted(self.ways.items()))
         return [
             f"- asked for: {wanted.cases} cases and {wanted.kills} kills"
             + (f", at most {wanted.minutes:g} minutes" if wanted.minutes else ""),
@@ -57,16 +56,15 @@ def main() -> int:
     wanted = _arguments()
     summary = Summary()
     with WarmRuns() as runs:
-        if wanted.only is not None:
-            _run(wanted.only, runs, summary)
-        while wanted.only is None and _goes_on(wanted, summary):
-            _run(wanted.first + summary.cases, runs, summary)
-            if summary.cases % 10 == 0:
-                _say(f"{summary.cases} cases, {summary.kills} kills, {len(summary.failures)} failed")
+        if wanted.world is not None:
+            _run(wanted.world, runs, summary)
+        while wanted.world is None and _goes_on(wanted, summary):
+            _run(summary.worlds + wanted.first, runs, summary)
+            _say(f"{summary.cases} cases, {summary.kills} kills, {len(summary.failures)} failed")
     lines = summary.lines(wanted)
     _say("\n".join(lines))
     if wanted.write:
-        _write(lines)
+        write_section(_TITLE, "tests.benchmarks.chaos_pull", lines)
     return 1 if summary.failures else 0
 
 
@@ -75,8 +73,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--only", type=int, help="repeat one case by its number")
+    parser.add_argument("--first", type=int, default=0, help="number of the first world")
+    parser.add_argument("--world", type=int, help="repeat one world by its number")
     parser.add_argument("--write", action="store_true")
     return parser.parse_args()
 
@@ -87,45 +85,37 @@ def _goes_on(wanted: argparse.Namespace, summary: Summary) -> bool:
 
 
 def _run(number: int, runs: WarmRuns, summary: Summary) -> None:
+    """Lead one world through its cases; the first that fails ends it."""
     rng = random.Random(number)
-    strategy = rng.choice(list(STRATEGIES))
-    steps = ["pull", *rng.choices(STEPS, k=rng.randint(3, 12))]
-    summary.cases += 1
-    summary.strategies[strategy] += 1
-    summary.steps.update(steps)
-    with case(strategy, runs, number) as world:
-        try:
-            for step in steps:
-                world.do(step)
-            world.settle()
-        except Exception as error:  # noqa: BLE001  (whatever a case ends with is its failure)
-            summary.failures.append(f"case {number} ({strategy}: {', '.join(steps)}): {error!r}"[:600])
-            traceback.print_exc()
-        summary.kills += world.kills
+    way = list(WAYS)[number % len(WAYS)]
+    summary.worlds += 1
+    with world(way, runs, number) as made:
+        made.do("pull")
+        for case in range(_CASES):
+            steps = rng.choices(STEPS, k=rng.randint(2, 5))
+            summary.cases += 1
+            summary.ways[way] += 1
+            summary.steps.update(steps)
+            if not _holds(made, steps, is_last=case == _CASES - 1):
+                summary.failures.append(f"world {number} ({way}), case {case}: {', '.join(steps)}")
+                break
+        summary.kills += made.kills
+
+
+def _holds(made: World, steps: list[str], *, is_last: bool) -> bool:
+    try:
+        for step in steps:
+            made.do(step)
+        made.settle(is_thorough=is_last)
+    except Exception:  # noqa: BLE001  (whatever a case ends with is its failure)
+        traceback.print_exc()
+        return False
+    return True
 
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _write(lines: list[str]) -> None:
-    """Replace this run's section of RESULTS.md, or add it."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the long runs\n"
-    head, _, rest = old.partition(_TITLE)
-    _, mark, tail = rest.partition("\n## ")
-    command = "python -m tests.benchmarks.chaos_pull " + " ".join(sys.argv[1:])
-    made = [
-        _TITLE,
-        "",
-        f"`{command}`",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores",
-        "",
-        *lines,
-        "",
-    ]
-    RESULTS.write_text(head.rstrip("\n") + "\n\n" + "\n".join(made) + (mark + tail), encoding="utf-8")
 
 
 if __name__ == "__main__":
