@@ -17,7 +17,6 @@ import msgspec
 from pipelines.progress import Progress
 from pipelines.pushing.definitions import glance
 from pipelines.pushing.identity import shown_key
-from pipelines.pushing.journal import left_over
 from pipelines.pushing.mapping import read_mapping
 from pipelines.pushing.matching import Target
 from pipelines.pushing.outbox import compose
@@ -27,6 +26,7 @@ from sources import load
 from sources.core.bodies import with_fields
 from sources.core.connector import Connection, Contract, Kind, Resource, Row, Write
 from sources.core.errors import GuardError
+from sources.core.journal import left_over
 
 LISTED_ROWS = 1_000
 

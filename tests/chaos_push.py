@@ -21,9 +21,9 @@ from pipelines.plan import plan
 from pipelines.progress import SilentProgress
 from pipelines.pull import pull
 from pipelines.push import push
-from pipelines.pushing.journal import left_over
 from pipelines.settings import Project, load_project
 from pipelines.warehouse import Warehouse
+from sources.core.journal import left_over
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request, Response
 from sources.sandbox.faults import Action, ApplyThenDrop, ApplyThenStatus, HalfBody, Hang, Scene

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.pushing.booking import book, is_booked
-from pipelines.pushing.journal import Booked, Header, Journal, Story, left_over, read, remove
 from pipelines.warehouse import RunRecord, Warehouse, record_run
 from sources.core.connector import Call, Outcome, Row
 from sources.core.errors import ProtocolError
+from sources.core.journal import Booked, Header, Journal, Story, left_over, read, remove
 from sources.core.writing import Batch
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

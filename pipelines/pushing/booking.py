@@ -10,9 +10,9 @@ from pathlib import Path
 import duckdb
 
 from pipelines.pushing.identity import shown_key_sql
-from pipelines.pushing.journal import Booked, Header, Story
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.bodies import encode_json
+from sources.core.journal import Booked, Header, Story
 
 _COLUMNS = (
     "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json',"

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.plan import Held, Plan, entry
-from pipelines.pushing.journal import Booked, Story
 from sources.core.connector import Row
 from sources.core.errors import AuthError, ConnectorError
+from sources.core.journal import Booked, Story
 from sources.core.writing import Delivery
 
 LOGGED = ("rejected", "skipped", "conflict")  # what is held back and stands in the log

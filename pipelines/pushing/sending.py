@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 from pipelines.plan import Plan
 from pipelines.progress import Progress
-from pipelines.pushing import journal as journals
-from pipelines.pushing.journal import Booked, Header, Journal, Story
 from pipelines.pushing.results import (
     LOGGED,
     PushResult,
@@ -26,8 +24,10 @@ from pipelines.pushing.results import (
 from pipelines.pushing.settling import journal_folder, publish
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id
 from sources import load
+from sources.core import journal as journals
 from sources.core.connector import Row
 from sources.core.errors import GoneError
+from sources.core.journal import Booked, Header, Journal, Story
 from sources.core.sessions import Session, open_session
 from sources.core.writing import Courier, Delivery, deliver
 

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.progress import Progress
-from pipelines.pushing import journal as journals
 from pipelines.pushing.booking import book, is_booked
-from pipelines.pushing.journal import Journal, Story
 from pipelines.pushing.results import tally
 from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, record_run
 from sources import load
+from sources.core import journal as journals
 from sources.core.connector import Outcome
 from sources.core.errors import ConfigError
+from sources.core.journal import Journal, Story
 from sources.core.sessions import open_session
 from sources.core.writing import Courier
 

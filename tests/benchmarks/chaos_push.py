@@ -57,7 +57,7 @@ class Summary:
         for each in self.found.values():
             whole.update(each)
         return [
-            f"- asked for: {wanted.kills} kills, done: {self.kills} in {self.cases} cases and {minutes:.1f} min",
+            f"- asked for: {wanted.kills} kills; done: {self.kills}, {self.cases} cases, {minutes:.1f} min",
             f"- moments of the kills: {moments}; {self.cuts} journals cut while no push was alive",
             f"- cases that did not end well: {len(self.failures)}",
             *(f"  - {each}" for each in self.failures[:_MOST_SHOWN]),
