@@ -22,7 +22,9 @@ COMMANDS = (
     pulling.enrich,
     pushing.plan,
     pushing.push,
+    pushing.undo,
     looking.status,
+    looking.runs,
 )
 
 

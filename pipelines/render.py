@@ -32,6 +32,8 @@ EMPTY: Mapping[str, Mapping[str, Any]] = {
     "enrich": {"models": ()},
     "plan": {**_SYNC_KEYS, "counts": dict.fromkeys(_COUNTS, 0)},
     "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
+    "undo": {**_SYNC_KEYS, "counts": dict.fromkeys((*_DONE_COUNTS, "delete", "deleted"), 0)},
+    "runs": {"runs": ()},
     "status": {"connections": (), "syncs": (), "last_run": None},
 }
 

@@ -1,4 +1,4 @@
-"""Commands that show and carry out what goes to a CRM: `plan`, `push`."""
+"""Commands that show and carry out what goes to a CRM, and take it back: `plan`, `push`, `undo`."""
 
 from typing import Annotated
 
@@ -60,3 +60,40 @@ def push(
         )
 
     return run("push", work, as_json=as_json, all_rows=all_rows)
+
+
+def undo(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go back, send nothing.")
+    ] = False,
+    delete_created: Annotated[
+        bool, typer.Option("--delete-created", help="Delete the records that the run created.")
+    ] = False,
+    yes: Yes = False,
+    all_rows: AllRows = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write back the values that a push replaced, after asking.
+
+    What was edited since stays as it is; that, and what cannot be taken back, is listed with the reason.
+    """
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.settings import load_project
+        from pipelines.undo import undo as run_undo
+
+        if not (yes or dry_run or can_ask()):
+            raise ConfigError(
+                "undo asks before it sends, and there is no terminal", hint="Add --yes or --dry-run."
+            )
+        return run_undo(
+            load_project(),
+            run_id,
+            dry_run=dry_run,
+            delete_created=delete_created,
+            confirm=agree if yes else ask,
+            progress=progress,
+        )
+
+    return run("undo", work, as_json=as_json, all_rows=all_rows)
