@@ -51,7 +51,8 @@ def latest_unknown() -> str:
         select connection, object, key, pushed_at from (
             select connection, object, key, arg_max(status, pushed_at) as status, max(pushed_at) as pushed_at
             from roundtrip.push_log
-            where key is not null and status in ('created', 'updated', 'deleted', 'unknown')
+            where status in ('created', 'updated', 'deleted', 'unknown')
+                and key in (select key from roundtrip.push_log where status = 'unknown')
             group by all
         ) where status = 'unknown'
     """

@@ -31,6 +31,8 @@ from pipelines.warehouse import quoted
 from sources.core.connector import Contract, Kind, Writable, Write
 from sources.core.errors import ConfigError
 
+_WHOLE_TYPES = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
+
 
 @dataclass(frozen=True, slots=True)
 class MappedField:
@@ -38,7 +40,8 @@ class MappedField:
 
     `model` is SQL over the model's columns, `crm` over the mirror's row named `mirror`; `crm` is null for
     a field that cannot be read back. `pointer` is where the ledger's JSON holds it. `is_key` marks the field
-    that identifies a record, which goes out as the model spells it.
+    that identifies a record, which goes out as the model spells it. `quick_model` and `quick_crm` are of one
+    type, and cheap: where they are equal, so are the canonical values.
     """
 
     number: int
@@ -49,6 +52,8 @@ class MappedField:
     model: str
     crm: str
     pointer: str
+    quick_model: str
+    quick_crm: str
     readable: bool
     is_key: bool
     is_creatable: bool = True
@@ -76,6 +81,17 @@ def model_query(sync: Sync) -> str:
     if sync.model_sql is not None:
         return sync.model_sql.strip().rstrip(";")
     return "select * from " + ".".join(quoted(part) for part in str(sync.model).split("."))
+
+
+def is_base_table(con: duckdb.DuckDBPyConnection, model: str) -> bool:
+    """Tell whether a model is a table of the warehouse, which gives the same rows each time it is read."""
+    schema, _, table = model.rpartition(".")
+    found = con.execute(
+        "select 1 from duckdb_tables() where database_name = current_database()"
+        " and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
+        [schema or "main", table],
+    ).fetchone()
+    return found is not None
 
 
 def columns_of(con: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
@@ -159,6 +175,7 @@ class _Reader:
         else:
             form = key_form_of(self.identity, rule.field, self.write)
         shown = self._shown(rule.field)
+        quick_model, quick_crm = self._quick(rule, form, shown)
         return MappedField(
             number=number,
             name=rule.field,
@@ -172,6 +189,8 @@ class _Reader:
             model=canonical(form, self.text(rule.column)),
             crm="null::varchar" if shown is None else canonical(form, shown),
             pointer=pointer(rule.field),
+            quick_model=quick_model,
+            quick_crm=quick_crm,
             readable=shown is not None,
             is_key=self.identity.by == "key" and rule.field == self.write.key,
             is_creatable=writable.creatable,
@@ -184,6 +203,22 @@ class _Reader:
             f" as {quoted(_values_in(column))}"
             for column, pointers in self._nested.items()
         )
+
+    def _quick(self, rule: FieldRule, form: Form, shown: str | None) -> tuple[str, str]:
+        """Write what is compared first: the bare columns where they are of one type, texts otherwise."""
+        wish, text = _column(rule.column), self.text(rule.column)
+        if shown is None:
+            return wish, "null"
+        column, key = place_in_mirror(self.write, rule.field, self.mirror) or ("", "")
+        types = self.model[rule.column.lower()], self.mirror.get(column, "")
+        if not key and column in self.mirror:
+            bare = f"mirror.{quoted(column)}"
+            if types[0] == types[1]:
+                return wish, bare
+            if all(each in _WHOLE_TYPES for each in types):
+                return f"({wish})::bigint", f"({bare})::bigint"
+        is_plain = form in ("text", "json")
+        return (text, shown) if is_plain else (canonical(form, text), canonical(form, shown))
 
     def _shown(self, field: str) -> str | None:
         place = place_in_mirror(self.write, field, self.mirror)

@@ -1,6 +1,6 @@
 """Find the CRM's record of each of a model's rows, in SQL: by the id it once gave, else by its key.
 
-One statement over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
+Two statements over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
 of a row is `outbox`'s.
 """
 
@@ -31,13 +31,39 @@ class Target:
         return f"{quoted(self.connection.name)}.{quoted(self.write.resource)}"
 
 
+def read_mirror(mapping: FieldMapping, target: Target) -> str:
+    """Write the query for `plan_mirror`: the records that rows may mean, their fields in canonical form.
+
+    A record is meant by its key or, live or deleted, by the id that the ledger holds for a row.
+    """
+    values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
+    if not target.has_mirror:
+        nulls = "".join(f", null::varchar as c{field.number}" for field in mapping.fields)
+        return f"create or replace temp table plan_mirror as {_NO_MIRROR.format(values=nulls)}"
+    has_key = mapping.identity.by == "key"
+    natural_key = key_in_mirror(target.write, target.mirror) if has_key else "null::varchar"
+    by_key = "plan_key in (select key from plan_candidates) or" if has_key else ""
+    return f"""
+    create or replace temp table plan_mirror as
+    select id, plan_key, _synced_at, _deleted_at{values} from (
+        select mirror.*, {natural_key} as plan_key{mapping.custom} from {target.table} as mirror
+    ) as mirror
+    where {by_key} id in (
+        select crm_id from roundtrip.ledger
+        where connection = $connection and object = $object and key in (select key from plan_candidates)
+            and crm_id is not null
+        union all select key from plan_candidates
+    )
+    """
+
+
 def find_records(mapping: FieldMapping, target: Target) -> str:
     """Write the query that finds each row's record, and what we know of it, as `plan_matched`.
 
     Rows that are plainly at rest are left out: the model says nothing else than the CRM shows.
     """
     differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
-    values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
+    values = "".join(f", mirror.c{field.number}" for field in mapping.fields)
     by = _matching(mapping, target)
     return f"""
     create or replace temp table plan_matched as
@@ -53,7 +79,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
         select key, pushed_at from ({latest_unknown()}) as latest
         where connection = $connection and object = $object
     ),
-    mirror as ({by.mirror}),
+    mirror as (from plan_mirror),
     keyed as (
         select plan_key as key, count(*) as records, min(id) as id
         from mirror where _deleted_at is null group by plan_key
@@ -63,7 +89,8 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
             candidate.*,
             ledger.key is not null as has_ledger,
             ledger.crm_id as ledger_id,
-            ledger.sent, ledger.echo, ledger.echo_at, coalesce(ledger.sent_at, ledger.pushed_at) as sent_at,
+            ledger.sent, ledger.echo, ledger.echo_at, ledger.pushed_at,
+            coalesce(ledger.sent_at, ledger.pushed_at) as sent_at,
             pinned.id is not null as is_seen,
             keyed.records,
             {by.record} as record_id,
@@ -89,7 +116,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
     )
     select * from matched
     where state <> 'there' or {differs}
-        or (has_ledger and (echo_at is null or synced_at > echo_at))
+        or (has_ledger and (echo_at is null or echo_at < pushed_at or synced_at > echo_at))
     """
 
 
@@ -97,7 +124,6 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
 class _Matching:
     """SQL by which rows find their records; how, depends on what identifies them."""
 
-    mirror: str
     pin: str
     record: str
     logged_key: str
@@ -109,7 +135,7 @@ class _Matching:
 
 _NO_MIRROR = """
 select null::varchar as id, null::varchar as plan_key, null::timestamptz as _synced_at,
-    null::timestamptz as _deleted_at
+    null::timestamptz as _deleted_at{values}
 where false
 """
 # A row that nothing but the model identifies keeps its record: one that was made is never made again.
@@ -147,7 +173,6 @@ _UNKNOWN_UNTIL_LOOK = "unknown.pushed_at >= looked.at"
 def _matching(mapping: FieldMapping, target: Target) -> _Matching:
     identity, key = mapping.identity, "candidate.key"
     has_key = identity.by == "key"
-    natural_key = key_in_mirror(target.write, target.mirror) if has_key else "null::varchar"
     states = {
         "key": _STATE_BY_KEY if target.has_mirror else _STATE_BY_ROW,
         "row": _STATE_BY_ROW,
@@ -157,9 +182,6 @@ def _matching(mapping: FieldMapping, target: Target) -> _Matching:
     # A creation that no key can find again stays unknown: a look does not tell whose record it shows.
     by_row = f"(ledger.key is null or {_UNKNOWN_UNTIL_LOOK})"
     return _Matching(
-        mirror=f"select mirror.*, {natural_key} as plan_key{mapping.custom} from {target.table} as mirror"
-        if target.has_mirror
-        else _NO_MIRROR,
         pin=key if identity.by == "id" else "ledger.crm_id",
         # An id is taken at its word where no list could tell.
         record=key if identity.by == "id" and not target.has_mirror else _RECORD,
@@ -174,6 +196,10 @@ def _matching(mapping: FieldMapping, target: Target) -> _Matching:
 
 
 def _may_differ(field: MappedField) -> str:
-    name = f"m{field.number}"
+    name, shown = f"m{field.number}", f"c{field.number}"
+    if field.policy.write == "on_create":
+        return "false"
+    if field.policy.write == "if_empty":
+        return f"{name} is not null and {shown} is null"
     has_wish = "true" if field.policy.clears else f"{name} is not null"
-    return f"{has_wish} and {name} is distinct from c{field.number}"
+    return f"{has_wish} and {name} is distinct from {shown}"

@@ -4,6 +4,8 @@ Temporary tables only, so it runs on a warehouse opened read-only. What the rows
 guard and the seal are left to `plan`.
 """
 
+from dataclasses import replace
+
 import duckdb
 
 from pipelines.pushing.compare import (
@@ -17,8 +19,9 @@ from pipelines.pushing.compare import (
     verdict,
 )
 from pipelines.pushing.identity import can_update, is_valid_key, mirror_text
-from pipelines.pushing.mapping import FieldMapping, MappedField
-from pipelines.pushing.matching import Target, find_records
+from pipelines.pushing.mapping import FieldMapping, MappedField, is_base_table
+from pipelines.pushing.matching import Target, find_records, read_mirror
+from pipelines.pushing.resting import can_rule_out, find_suspects
 from pipelines.settings import Sync
 from pipelines.warehouse import literal
 from sources.core.connector import Kind, snake_case
@@ -28,33 +31,73 @@ _APPLIES = (
 )
 
 
-def compose(con: duckdb.DuckDBPyConnection, sync: Sync, target: Target, mapping: FieldMapping) -> None:
+def compose(
+    con: duckdb.DuckDBPyConnection,
+    sync: Sync,
+    target: Target,
+    mapping: FieldMapping,
+    *,
+    is_thorough: bool = False,
+) -> None:
     """Write `plan_rows`: every row to send and every row held back, the former with `seq` from 1.
 
     `status` is planned, rejected, skipped, conflict, unknown, adopt or drift. A row of the model may give
-    several: what is written of it, what is in conflict, what somebody else edited.
+    several: what is written of it, what is in conflict, what somebody else edited. With `is_thorough` the
+    rows that are plainly at rest are worked through as well, which takes longer and gives the same.
     """
     names = {"connection": target.connection.name, "object": target.write.object}
     resource = {"connection": target.connection.name, "resource": target.write.resource}
-    con.execute(_read_model(mapping))
+    mapping = _fix_model(con, sync, mapping)
+    quick = not is_thorough and can_rule_out(mapping, target)
+    if quick:
+        con.execute(find_suspects(mapping, target), names)
+    con.execute(_read_model(mapping, only_suspects=quick))
     con.execute(_collapse_twins(mapping))
+    con.execute(read_mirror(mapping, target), names if target.has_mirror else None)
     con.execute(find_records(mapping, target), {**names, **resource})
     con.execute(_judge(mapping))
     con.execute(_list_rows(sync, target, mapping))
-    con.execute(
-        "create or replace temp table plan_size as select count(*) as candidates from plan_candidates"
-    )
-    for table in ("plan_model", "plan_candidates", "plan_matched", "plan_judged"):
-        con.execute(f"drop table {table}")
+    con.execute(_measure(mapping))
+    for table in _WORKING:
+        con.execute(f"drop table if exists {table}")
 
 
-def _read_model(mapping: FieldMapping) -> str:
+_WORKING = (
+    "plan_source",
+    "plan_suspects",
+    "plan_model",
+    "plan_candidates",
+    "plan_mirror",
+    "plan_matched",
+    "plan_judged",
+)
+
+
+def _fix_model(con: duckdb.DuckDBPyConnection, sync: Sync, mapping: FieldMapping) -> FieldMapping:
+    """Keep what a query or view gives, so that every step reads the same rows; a table is read in place."""
+    if sync.model is not None and is_base_table(con, sync.model):
+        return mapping
+    con.execute(f"create or replace temp table plan_source as {mapping.query}")
+    return replace(mapping, query="select * from plan_source")
+
+
+def _measure(mapping: FieldMapping) -> str:
+    """Count the model's records: those that were cleared at once and those that were worked through."""
+    return f"""
+    create or replace temp table plan_size as
+    select (select count(*) from ({mapping.query})) - (select count(*) from plan_model)
+        + (select count(*) from plan_candidates) as candidates
+    """
+
+
+def _read_model(mapping: FieldMapping, *, only_suspects: bool) -> str:
     values = "".join(f", {field.model} as m{field.number}" for field in mapping.fields)
+    some = f"where hash({mapping.key}) in (select hash from plan_suspects)" if only_suspects else ""
     return f"""
     create or replace temp table plan_model as
     select *, {is_valid_key(mapping.identity, "key")} as is_valid from (
         select {mapping.address} as address, {mapping.key} as key{values}
-        from ({mapping.query}) as model
+        from ({mapping.query}) as model {some}
     )
     """
 
@@ -82,6 +125,7 @@ def _collapse_twins(mapping: FieldMapping) -> str:
 def _judge(mapping: FieldMapping) -> str:
     """Judge field by field the rows that are not plainly at rest."""
     sent = "".join(f", {_sent(field)}" for field in mapping.fields)
+    pointers = "[" + ", ".join(field.pointer for field in mapping.fields) + "]"
     now = "".join(f", {_now(field)}" for field in mapping.fields)
     verdicts = "".join(
         f", {verdict(field.policy, field.number)} as v{field.number}" for field in mapping.fields
@@ -90,13 +134,18 @@ def _judge(mapping: FieldMapping) -> str:
     return f"""
     create or replace temp table plan_judged as
     with applying as (
-        select *, {_APPLIES} as applies from plan_matched
+        select * replace (
+            case when {_APPLIES} then sent end as sent, case when {_APPLIES} then echo end as echo
+        ) from plan_matched
+    ),
+    parsed as (
+        select *,
+            json_exists(sent, {pointers}) as sent_has, json_extract_string(sent, {pointers}) as sent_texts,
+            json_exists(echo, {pointers}) as echo_has, json_extract_string(echo, {pointers}) as echo_texts
+        from applying
     ),
     remembered as (
-        select * replace (
-            case when applies then sent end as sent, case when applies then echo end as echo
-        ){sent}
-        from applying
+        select * exclude (sent_has, sent_texts, echo_has, echo_texts){sent} from parsed
     ),
     known as (select * exclude ({old}){now} from remembered)
     select *{verdicts} from known
@@ -104,13 +153,12 @@ def _judge(mapping: FieldMapping) -> str:
 
 
 def _sent(field: MappedField) -> str:
-    sent = canonical(field.form, f"json_extract_string(sent, {field.pointer})")
-    echo = canonical(field.form, f"json_extract_string(echo, {field.pointer})")
+    n, place = field.number, field.number + 1
     return (
-        f"applies and coalesce(json_exists(sent, {field.pointer}), false) as is_sent{field.number},"
-        f" case when applies then {sent} end as s{field.number},"
-        f" applies and coalesce(json_exists(echo, {field.pointer}), false) as is_echoed{field.number},"
-        f" case when applies then {echo} end as shown{field.number}"
+        f"coalesce(sent_has[{place}], false) as is_sent{n},"
+        f" {canonical(field.form, f'sent_texts[{place}]')} as s{n},"
+        f" coalesce(echo_has[{place}], false) as is_echoed{n},"
+        f" {canonical(field.form, f'echo_texts[{place}]')} as shown{n}"
     )
 
 
@@ -343,7 +391,9 @@ def known_record(target: Target) -> str:
     text = mirror_text(write.custom_column or write.custom, mirror) if write.custom else None
     if write.custom and text is not None:
         members.append((write.custom, text, f"json_valid({text})"))
-    return f"(select {json_object(members)} from {target.table} as mirror where mirror.id = record_id)"
+    # The inner condition keeps the records of rows at rest from being written as JSON.
+    some = f"select * from {target.table} where id in (select record_id from plan_judged)"
+    return f"(select {json_object(members)} from ({some}) as mirror where mirror.id = record_id)"
 
 
 def _json_of(kind: Kind, text: str) -> str:
