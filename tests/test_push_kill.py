@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sources.core.writing import Courier
 from sources.rally import CONNECTOR as RALLY
 from sources.relm import CONNECTOR as RELM
 from sources.sandbox import Sandbox
-from sources.sandbox.faults import Hang
+from sources.sandbox.faults import Hang, Status
 from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
 from tests.pushing import Shop
@@ -266,6 +267,25 @@ def test_an_upsert_is_not_repeated_over_a_newer_edit(shop: Open) -> None:
     result = rally.push()
     assert rally.contact(person["email"].strip())["firstName"] == "Hand"
     assert [(each["status"], each["reason"]) for each in result.rows] == [("unknown", "unknown_outcome")]
+
+
+def test_a_settling_that_was_stopped_as_well_is_gone_on_with_and_every_row_is_booked(shop: Open) -> None:
+    """Each life of a journal sends batches of its own: their ids must not hide those of the life before."""
+    rally = shop("rally")
+    path = open_journal(rally, new(rally), is_sent=False)
+    with open_session(RALLY, rally.project.connection("rally")) as session:
+        journal = Journal.resume(path)
+        courier = Courier(session, session.contract.writes["contacts"], journal, run_id="r", prefix="c")
+        other = replace(new(rally, email="lead1@new.example"), seq=2, key="lead1@new.example")
+        journal.intent(courier.batch(courier.write.lanes["bulk"], [other]))
+        journal.close()
+    rally.leads(2)
+    rally.box.faults.add(Status(401), crm="rally", method="GET", nth=2)
+    with pytest.raises(AuthError):
+        rally.push()
+    rally.push()
+    booked = rally.read("select key, status from roundtrip.push_log where run_id like '%dead' order by key")
+    assert booked == [("lead0@new.example", "created"), ("lead1@new.example", "created")]
 
 
 def test_while_the_crm_cannot_be_asked_the_journal_waits(shop: Open) -> None:

@@ -77,7 +77,8 @@ def _resolve(project: Project, story: Story, path: Path) -> None:
     try:
         with open_session(load(connection.crm), connection) as session:
             write = session.contract.writes[header.object]
-            courier = Courier(session, write, journal, run_id=header.run_id, prefix="r")
+            prefix = journals.fresh_prefix(path, "r")
+            courier = Courier(session, write, journal, run_id=header.run_id, prefix=prefix)
             for batch in story.open:
                 courier.settle(batch)
     finally:

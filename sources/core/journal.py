@@ -174,6 +174,11 @@ def read(path: Path) -> Story | None:
     return story
 
 
+def fresh_prefix(path: Path, letter: str) -> str:
+    """Begin the ids of batches as no earlier life of a journal did: since then it has grown."""
+    return f"{letter}{path.stat().st_size}."
+
+
 def remove(path: Path) -> None:
     """Delete a journal whose rows are published."""
     path.unlink(missing_ok=True)
