@@ -20,11 +20,14 @@ COMMANDS = (
     starting.check,
     pulling.pull,
     pulling.enrich,
+    pulling.forget,
     pushing.plan,
     pushing.push,
     pushing.undo,
     looking.status,
     looking.runs,
+    looking.query,
+    looking.report,
 )
 
 

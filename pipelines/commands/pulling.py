@@ -1,13 +1,14 @@
-"""Commands that bring records in and make something of them: `pull`, `enrich`."""
+"""Commands that bring records in, make something of them, or let them go: `pull`, `enrich`, `forget`."""
 
-from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from pipelines import render
-from pipelines.commands.running import AsJson, run
+from pipelines.commands.running import AsJson, Yes, agree, ask, can_ask, moment_of, run
 from pipelines.progress import Progress
+from sources.core.errors import ConfigError
 
 
 def pull(
@@ -25,7 +26,7 @@ def pull(
 
     Without a name it pulls the connections that the settings list, else all that have a key.
     """
-    moment = _moment(since)
+    moment = moment_of(since)
 
     def work(progress: Progress) -> render.Result:
         from pipelines.pull import pull as run_pull
@@ -60,12 +61,30 @@ def enrich(
     return run("enrich", work, as_json=as_json)
 
 
-def _moment(text: str | None) -> datetime | None:
-    """Read a date or a time; without a zone it is UTC."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter("not a date such as 2026-01-31", param_hint="--since") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def forget(
+    email: Annotated[str, typer.Argument(metavar="EMAIL")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would go from which table; change nothing.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> int:
+    """Take a person out of the warehouse, its history and its logs, after asking.
+
+    Goes by the e-mail address, in every connection. Contact records and activities are deleted, other tables
+    lose what points to the person and names them. No pull stores these records again. The CRMs stay as they
+    are, and what else lies beyond reach is listed.
+    """
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.forget import forget as run_forget
+        from pipelines.settings import load_project
+
+        if not (yes or dry_run or can_ask()):
+            raise ConfigError(
+                "forget asks before it deletes, and there is no terminal", hint="Add --yes or --dry-run."
+            )
+        confirm = agree if yes else partial(ask, question="Forget this person, for good?")
+        return run_forget(load_project(), email, dry_run=dry_run, confirm=confirm, progress=progress)
+
+    return run("forget", work, as_json=as_json)

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -52,13 +53,27 @@ def end(command: str, result: render.Result, *, as_json: bool = False, all_rows:
             render.show(result, sys.stdout, all_rows=all_rows)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter complains at its end
+        leave_stdout()
     with contextlib.suppress(OSError):
         for line in render.error_lines(result):
             print(line, file=sys.stderr, flush=True)
     return result.exit_code
+
+
+def moment_of(since: str | None) -> datetime | None:
+    """Read the date or time of `--since`; without a zone it is UTC."""
+    if since is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError as error:
+        raise typer.BadParameter("not a date such as 2026-01-31", param_hint="--since") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def leave_stdout() -> None:
+    """Write to nobody from now on, or the interpreter complains at its end that the reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -- questions -----------------------------------------------------------------------------------
@@ -69,10 +84,10 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(plan: render.Result) -> bool:
-    """Ask on the terminal whether to send; anything but yes means no."""
+def ask(plan: render.Result, *, question: str = "Send this?") -> bool:
+    """Show on the terminal what is about to happen and ask whether it shall; anything but yes means no."""
     render.show(plan, sys.stderr)
-    print("Send this? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
