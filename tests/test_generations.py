@@ -15,12 +15,12 @@ from tests.pulling import environ_of, project_for, pulled, rows
 from tests.warm import WarmRuns
 
 # Contacts and companies get the same number in one run, so a reader that sees two numbers sees half a run.
-_READER = """
+READER = """
 import os, sys, time
 import duckdb
-path, stop = sys.argv[1:]
+path, stop, pause_s, enough = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 queries, seen = 0, set()
-while not os.path.exists(stop):
+while not os.path.exists(stop) and not 0 < enough <= queries:
     with duckdb.connect(path, read_only=True) as con:
         found = con.execute(
             "select distinct phone from rally.contacts union select distinct phone from rally.companies"
@@ -28,7 +28,7 @@ while not os.path.exists(stop):
         assert len(found) == 1, found
         seen.add(found[0][0])
         queries += 1
-    time.sleep(0.1)  # or the readers alone would fill the machine
+    time.sleep(pause_s)
 print(queries, len(seen))
 """
 
@@ -45,7 +45,7 @@ def test_readers_in_eight_processes_see_whole_generations_without_one_error(tmp_
         renumber(box, 0)
         pulled(project, "rally.contacts", "rally.companies")
         stop = tmp_path / "stop"
-        command = [sys.executable, "-c", _READER, str(project.warehouse), str(stop)]
+        command = [sys.executable, "-c", READER, str(project.warehouse), str(stop), "0.1", "0"]
         readers = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(8)
