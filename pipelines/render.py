@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -30,6 +31,7 @@ _SYNC_KEYS = {"sync": None, "connection": None, "object": None, "rows": ()}
 EMPTY: Mapping[str, Mapping[str, Any]] = {
     "pull": {"resources": ()},
     "enrich": {"models": ()},
+    "forget": {"done": False, "tables": (), "beyond_reach": ()},
     "plan": {**_SYNC_KEYS, "counts": dict.fromkeys(_COUNTS, 0)},
     "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
     "undo": {**_SYNC_KEYS, "counts": dict.fromkeys((*_DONE_COUNTS, "delete", "deleted"), 0)},
@@ -261,10 +263,14 @@ def _has_cell(value: Any) -> bool:
     return value is not None and not isinstance(value, Mapping | list)
 
 
-def table_lines(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lay out a table: numbers to the right, the rest to the left, two spaces between."""
+def table_lines(names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_exact: bool = False) -> list[str]:
+    """Lay out a table: numbers to the right, the rest to the left, two spaces between.
+
+    Names and numbers are made readable (`started at`, `1,200`) unless `is_exact`.
+    """
     values = [list(row) for row in rows]
-    cells = [[name.replace("_", " ") for name in names], *([_cell(value) for value in row] for row in values)]
+    heads = list(names) if is_exact else [name.replace("_", " ") for name in names]
+    cells = [heads, *([_number(value) if is_exact else _cell(value) for value in row] for row in values)]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(names))]
     to_right = [all(_is_number(row[column]) for row in values) for column in range(len(names))]
     return [
@@ -276,8 +282,12 @@ def table_lines(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str
     ]
 
 
+def _number(value: Any) -> str:
+    return str(value) if _is_number(value) and value is not None else _cell(value)
+
+
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
 
 
 # -- plans ---------------------------------------------------------------------------------------

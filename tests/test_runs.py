@@ -1,6 +1,5 @@
 """`roundtrip runs`: the history of what ran, notes of runs that changed nothing included."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def record(number: int, command: str, counts: dict[str, Any], took_s: float = 1.
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     found = load_project(tmp_path_factory.mktemp("history"), environ={})
     warehouse = Warehouse(found.warehouse)
     with warehouse.generation() as con:

@@ -1,0 +1,31 @@
+"""What DuckDB says of a wrong statement, as one line with the place: `… (line 3, column 10)`."""
+
+import re
+
+import duckdb
+
+_EXCERPT = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+_MAX_CHARS = 300
+
+
+def one_line(error: duckdb.Error, statement: str) -> str:
+    """Give the message, what DuckDB proposes, and the place in the statement where it names one."""
+    message, *more = str(error).splitlines()
+    proposal = next((line for line in more if line.startswith(("Did you mean", "Candidate bindings"))), "")
+    told = f"{message[:_MAX_CHARS].rstrip('.')}{_place(str(error), statement)}"
+    return f"{told}. {proposal}" if proposal else told
+
+
+def _place(text: str, statement: str) -> str:
+    found = _EXCERPT.search(text)
+    if found is None:
+        return ""
+    number, excerpt, margin = int(found.group(1)), found.group(2), found.group(3)
+    lines = statement.splitlines()
+    at = len(margin) - len(f"LINE {number}: ")
+    shown = excerpt.removeprefix("...")
+    start = lines[number - 1].find(shown.removesuffix("...")) if number <= len(lines) else -1
+    if start < 0 or at < 0:
+        return f" (line {number})"
+    column = start + at - (len(excerpt) - len(shown)) + 1
+    return f" (line {number}, column {column})"
