@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ SECRETS = ".dlt/secrets.toml"
 _DEPTHS = {"roundtrip": 2, "destination": 3, "sources": 3, "syncs": 3}
 _SECRET = ("api_key", "hash_key")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SPAN = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,13 @@ class Section:
         if value > 1:
             raise self.error(name, "is not a share from 0 to 1")
         return value
+
+    def span(self, name: str, default: str) -> timedelta:
+        """Give a length of time, spelt as a whole number of s, m, h or d."""
+        found = _SPAN.fullmatch((self.text(name, default) or default).strip())
+        if found is None:
+            raise self.error(name, 'is not a length of time, as in "90s", "15m", "24h" or "7d"')
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Give true or false."""

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 
 from pipelines.progress import Progress
 from pipelines.pushing.definitions import glance
+from pipelines.pushing.guards import check_guard, last_look, require_pull
 from pipelines.pushing.identity import shown_key
 from pipelines.pushing.mapping import read_mapping
 from pipelines.pushing.matching import Target
@@ -25,8 +27,9 @@ from pipelines.warehouse import Warehouse, columns_in, has_table
 from sources import load
 from sources.core.bodies import with_fields
 from sources.core.connector import Connection, Contract, Kind, Resource, Row, Write
-from sources.core.errors import GuardError
 from sources.core.journal import left_over
+
+__all__ = ["Held", "Plan", "PlanResult", "check_guard", "make_plan", "plan", "show"]
 
 LISTED_ROWS = 1_000
 
@@ -54,6 +57,7 @@ class Plan:
 
     `unchanged` counts the model's records of which nothing is sent or held back, `live` the CRM's records.
     `custom_kinds` tells, by their keys, which custom fields are mapped and of what kind their columns are.
+    `looked_at` is when the CRM's records were last read to their end, None where it cannot show them.
     """
 
     con: duckdb.DuckDBPyConnection = field(repr=False)
@@ -68,6 +72,8 @@ class Plan:
     seal: str = ""
     has_mirror: bool = True
     custom_kinds: Mapping[str, Kind] = field(default_factory=dict)
+    looked_at: datetime | None = None
+    is_half_pulled: bool = False
 
     @property
     def changes(self) -> int:
@@ -95,8 +101,10 @@ class Plan:
             " from plan_rows where status = 'planned' and seq <= ? order by seq",
             [self.last_seq],
         ):
-            record = _record(*knowledge, unreadable=unreadable)
-            yield Row(seq, key, crm_id, action, _read_json(fields), _read_json(before), record, match)
+            record, unseen = _record(*knowledge, unreadable=unreadable)
+            old = _read_json(before)
+            accepted = tuple(name for name in old if name in unseen)
+            yield Row(seq, key, crm_id, action, _read_json(fields), old, record, match, accepted)
 
     def held_back(self, *statuses: str) -> Iterator[Held]:
         """Give the rows that are not sent, those of the given statuses only where any are given."""
@@ -180,40 +188,16 @@ def make_plan(
     write = contract.writes[sync.object]
     has_mirror = bool(write.resource) and not _is_unlisted(con, connection, contract.resource(write.resource))
     if has_mirror:
-        _require_pull(con, connection, write)
+        require_pull(con, connection, write)
     target = Target(connection, write, columns_in(con, connection.name, write.resource), has_mirror)
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
     made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
+    if has_mirror:
+        made.looked_at, made.is_half_pulled = last_look(con, Warehouse(project.warehouse), connection, write)
     count_rows(made, target)
     made.seal = seal_of(made)
     return made
-
-
-def check_guard(made: Plan) -> None:
-    """Stop with `GuardError` when the push would change more of the CRM than its sync allows."""
-    most = made.sync.max_changes
-    if most is None or made.changes == 0:
-        return
-    if most > 1 and made.changes <= most:
-        return
-    if most <= 1 and made.live and made.changes <= most * made.live:
-        return
-    name, share = made.sync.name, _share(made)
-    raise GuardError(
-        f"{made.changes} records would change ({share}), over max_changes = {most:g}; nothing was sent",
-        connection=made.connection.name,
-        resource=made.write.object,
-        hint=f"Look at `roundtrip plan {name}`, then raise syncs.{name}.max_changes or use --limit.",
-    )
-
-
-def _share(made: Plan) -> str:
-    if made.live:
-        return f"{made.changes / made.live:.0%} of its {made.live} records"
-    if made.has_mirror:
-        return "the CRM shows no records"
-    return "a share of what the CRM cannot show is not known: give a number"
 
 
 def show(made: Plan, most_rows: int | None) -> PlanResult:
@@ -245,18 +229,21 @@ def entry(row: Row | Held, *, action: str | None, reason: str | None = None) -> 
 
 def _record(
     known: str | None, sent: str | None, echo: str | None, is_looked: bool, *, unreadable: set[str]
-) -> dict[str, Any]:
-    """Bring together what the mirror shows and what we sent since, or what no mirror can show."""
+) -> tuple[dict[str, Any], set[str]]:
+    """Bring together what the mirror shows and what we sent since, or what no mirror can show.
+
+    Gives as well the names of the fields that are only known to have been sent.
+    """
     record: dict[str, Any] = _read_json(known) if known else {}
     if not sent:
-        return record
+        return record, set()
     shown = set() if echo is None else set(_read_json(echo))
     trusted = {
         name: value
         for name, value in _read_json(sent).items()
         if name in unreadable or (name not in shown and not is_looked)
     }
-    return with_fields(record, trusted)
+    return with_fields(record, trusted), set(trusted)
 
 
 def _plain(value: Any) -> Any:
@@ -283,20 +270,6 @@ def _is_unlisted(con: duckdb.DuckDBPyConnection, connection: Connection, resourc
         [connection.name, resource.name],
     ).fetchone()
     return state == (None, None)
-
-
-def _require_pull(con: duckdb.DuckDBPyConnection, connection: Connection, write: Write) -> None:
-    state = con.execute(
-        "select last_complete_at from roundtrip.resource_state where connection = ? and resource = ?",
-        [connection.name, write.resource],
-    ).fetchone()
-    if state is None or state[0] is None or not has_table(con, connection.name, write.resource):
-        raise GuardError(
-            "it has never been pulled to its end, so what the CRM holds is not known; nothing was sent",
-            connection=connection.name,
-            resource=write.resource,
-            hint=f"Run `roundtrip pull {connection.name}.{write.resource}` first.",
-        )
 
 
 def count_rows(made: Plan, target: Target) -> None:

@@ -6,6 +6,7 @@ Read from `[syncs.*]`. Whether the model, its columns and the CRM's fields exist
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, cast
 
 from pipelines.layers import Section, spelt
@@ -28,6 +29,8 @@ _SETTINGS = (
     "mode",
     "max_changes",
     "conflicts",
+    "recheck_after",
+    "max_age",
 )
 _FIELD_SETTINGS = ("column", "write", "nulls")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -45,7 +48,11 @@ class FieldRule:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """One declared sync; `max_changes` is a share of the CRM's records up to 1, a number above."""
+    """One declared sync; `max_changes` is a share of the CRM's records up to 1, a number above.
+
+    Records that were last looked at longer ago than `recheck_after` are looked at again before a change.
+    Without a whole pull of the target within `max_age` nothing is sent.
+    """
 
     name: str
     connection: str
@@ -57,6 +64,8 @@ class Sync:
     mode: Mode = "upsert"
     max_changes: float | None = None
     conflicts: ConflictPolicy = "crm_wins"
+    recheck_after: timedelta = timedelta(minutes=15)
+    max_age: timedelta = timedelta(hours=24)
 
     @property
     def key_column(self) -> str:
@@ -87,6 +96,8 @@ def read_sync(section: Section) -> Sync:
         mode=cast(Mode, section.choice("mode", ("upsert", "update", "create"), "upsert")),
         max_changes=section.number("max_changes", 0) if has_guard else None,
         conflicts=cast(ConflictPolicy, section.choice("conflicts", ("crm_wins", "model_wins"), "crm_wins")),
+        recheck_after=section.span("recheck_after", "15m"),
+        max_age=section.span("max_age", "24h"),
     )
 
 
@@ -107,6 +118,7 @@ def check_target(sync: Sync, connection: Connection, contract: Contract) -> None
         raise place.error("mode", f"is {sync.mode!r}, but {crm} {sync.object} take {takes}")
     for rule in sync.fields:
         _check_rule(sync, place.section("fields"), crm, write, rule)
+        _check_if_empty(sync, place.section("fields"), crm, write, rule)
     _check_sight(sync, connection, contract, write)
 
 
@@ -182,12 +194,25 @@ def _check_parts(sync: Sync, place: Section, crm: str, write: Write) -> None:
 def _check_rule(sync: Sync, fields: Section, crm: str, write: Write, rule: FieldRule) -> None:
     """Refuse what the API cannot do with a field; whether there is such a field is told by the plan."""
     writable = write.fields.get(rule.field)
-    clearable = write.custom_clearable if writable is None else writable.clearable
+    # A field that every new record must have is none that the API lets one empty.
+    clearable = write.custom_clearable if writable is None else writable.clearable and not writable.required
     if rule.nulls == "clear" and not clearable:
         raise fields.error(rule.field, f'has nulls = "clear", but {crm} {sync.object} cannot clear it')
     if rule.write == "on_create" and writable is not None and not writable.creatable:
         raise fields.error(
             rule.field, f'has write = "on_create", but {crm} {sync.object} take it only once they are there'
+        )
+
+
+def _check_if_empty(sync: Sync, fields: Section, crm: str, write: Write, rule: FieldRule) -> None:
+    """Refuse `if_empty` where an update could write over a value that nobody can see."""
+    writable = write.fields.get(rule.field)
+    is_hidden = writable is not None and writable.updatable and not writable.readable
+    if rule.write == "if_empty" and is_hidden and sync.mode != "create":
+        raise fields.error(
+            rule.field,
+            f'has write = "if_empty", but {crm} {sync.object} do not show it, so whether it is empty is not'
+            " known: use on_create or always",
         )
 
 

@@ -182,7 +182,10 @@ class _Reader:
             kind=writable.kind,
             form=form,
             policy=Policy(
-                rule.write if writable.updatable else "on_create",
+                # What cannot be seen may be full: an `if_empty` then holds for new records only.
+                rule.write
+                if writable.updatable and (shown is not None or rule.write == "always")
+                else "on_create",
                 clears=rule.nulls == "clear",
                 model_wins=self.sync.conflicts == "model_wins",
             ),
