@@ -229,7 +229,7 @@ def _updates(target: Target, mapping: FieldMapping, writes: str) -> list[str]:
         action="'update'",
         fields=_members(fields, "v{n} = 'write'"),
         before=_members(fields, "v{n} = 'write'", letter="c"),
-        known=known_record(target),
+        known=known_record(target, of="plan_judged"),
         source=f"plan_judged where {is_there} and ({writes}) and {can_send} and {wrong} is null",
     )
     held = [
@@ -373,8 +373,11 @@ def _held_from_model(status: str, reason: str, condition: str, fields: tuple[Map
     """
 
 
-def known_record(target: Target) -> str:
-    """Write the mirror's record of a row's `record_id` as JSON, as far as it completes a body."""
+def known_record(target: Target, *, of: str) -> str:
+    """Write the mirror's record of a row's `record_id` as JSON, as far as it completes a body.
+
+    `of` names the table of the rows.
+    """
     write, mirror = target.write, target.mirror
     if not target.has_mirror:
         return "null::varchar"
@@ -392,7 +395,7 @@ def known_record(target: Target) -> str:
     if write.custom and text is not None:
         members.append((write.custom, text, f"json_valid({text})"))
     # The inner condition keeps the records of rows at rest from being written as JSON.
-    some = f"select * from {target.table} where id in (select record_id from plan_judged)"
+    some = f"select * from {target.table} where id in (select record_id from {of})"
     return f"(select {json_object(members)} from ({some}) as mirror where mirror.id = record_id)"
 
 

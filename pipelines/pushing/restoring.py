@@ -345,7 +345,7 @@ def _updates(target: Target) -> str:
         )
     # A version that was pulled before the CRM's last change is not the one that the record has now.
     unversioned = replace(target, write=replace(target.write, also_known=()))
-    known = f"case when is_looked then {known_record(target)} else {known_record(unversioned)} end"
+    known = f"case when is_looked then {known_record(target, of='undo_found')} else {known_record(unversioned, of='undo_found')} end"
     return _row(
         action="'update'",
         status="case when verdict = 'edited_since' then 'conflict'"
