@@ -345,7 +345,7 @@ def _updates(target: Target) -> str:
         )
     # A version that was pulled before the CRM's last change is not the one that the record has now.
     unversioned = replace(target, write=replace(target.write, also_known=()))
-    known = f"case when is_looked then {known_record(target, of='undo_found')} else {known_record(unversioned, of='undo_found')} end"
+    full, stale = (known_record(each, of="undo_found") for each in (target, unversioned))
     return _row(
         action="'update'",
         status="case when verdict = 'edited_since' then 'conflict'"
@@ -355,7 +355,7 @@ def _updates(target: Target) -> str:
         match=f"case when {is_by_id} then 'id' else 'key' end",
         fields="fields",
         before="before",
-        known=f"case when verdict = 'write' then {known} end",
+        known=f"case when verdict = 'write' then case when is_looked then {full} else {stale} end end",
         source="undo_found as found join bundles using (number)"
         " where found.status = 'updated' and verdict <> 'rest'",
     )
