@@ -21,6 +21,7 @@ SECRETS = ".dlt/secrets.toml"
 
 # How many parts the name of a setting has below each root; deeper names belong to dlt or to others.
 _DEPTHS = {"roundtrip": 2, "destination": 3, "sources": 3, "syncs": 3}
+_DEEPER = {"roundtrip.notify": 3}  # a table among plain settings
 _SECRET = ("api_key", "hash_key")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SPAN = re.compile(r"(\d{1,6})([smhd])")
@@ -138,10 +139,14 @@ def spelt(*path: str) -> str:
 
 def set_hint(*path: str) -> str:
     """Say how a setting is set, in the file and in the environment."""
-    depth = _DEPTHS[path[0]]
+    depth = _depth(path)
     variable = "__".join(path[:depth]).upper()
     kind = " (as JSON)" if len(path) > depth else ""
     return f"Set {spelt(*path)} in {SECRETS if path[-1] in _SECRET else CONFIG} or {variable}{kind}."
+
+
+def _depth(path: Sequence[str]) -> int:
+    return _DEEPER.get(".".join(path[:2]), _DEPTHS[path[0]])
 
 
 def read_layers(root: Path, environ: Mapping[str, str]) -> Section:
@@ -191,7 +196,8 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[tuple[str, ...],
         path = tuple(variable.lower().split("__"))
         if (
             variable.isupper()
-            and _DEPTHS.get(path[0]) == len(path)
+            and path[0] in _DEPTHS
+            and len(path) in {_DEPTHS[path[0]], _depth(path)}
             and all(path)
             and environ[variable].strip()
         ):

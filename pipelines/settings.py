@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import sources
+from pipelines.alarms import NOBODY, Alarms, read_alarms
 from pipelines.layers import CONFIG, Section, read_layers, set_hint
 from pipelines.syncs import FieldRule, Mode, Sync, check_target, read_sync
 from sources.core.auth import check_base_url
@@ -31,6 +32,7 @@ _SETTINGS = (
     "max_deletes_share",
     "max_deletes",
     "hash_key",
+    "notify",
 )
 _FIXED = ("crm", "base_url", "api_key", "exclude", "hash")
 # Schemas of ours and of DuckDB; a connection's dataset would land among their tables.
@@ -55,6 +57,7 @@ class Project:
     lookback_s: float = 900.0
     max_deletes_share: float = 0.02
     max_deletes: int = 500
+    alarms: Alarms = NOBODY
 
     def connection(self, name: str) -> Connection:
         """Find a connection; `ConfigError` says which setting is missing or wrong."""
@@ -140,6 +143,7 @@ def load_project(root: Path | None = None, environ: Mapping[str, str] = os.envir
         lookback_s=settings.number("lookback_s", 900.0),
         max_deletes_share=settings.share("max_deletes_share", 0.02),
         max_deletes=settings.whole("max_deletes", 500),
+        alarms=read_alarms(settings.section("notify")),
     )
 
 

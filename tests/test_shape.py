@@ -32,7 +32,7 @@ ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"} | {
 }
 LIGHT = ABOVE_COMMANDS - {"pipelines.demo"} | {
     f"pipelines.{name}"
-    for name in ("__main__", "render", "progress", "settings", "layers", "syncs", "commands.running")
+    for name in ("__main__", "render", "progress", "settings", "layers", "syncs", "alarms", "commands.running")
 }
 CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3}  # all others stand between: 2
 ONLY_IN = {
@@ -163,7 +163,8 @@ def test_commands_never_import_each_other() -> None:
 
 
 def test_settings_and_warehouse_stand_below_what_uses_them() -> None:
-    allowed = {"pipelines.settings", "pipelines.layers", "pipelines.syncs", "pipelines.warehouse"}
+    names = ("settings", "layers", "syncs", "alarms", "warehouse")
+    allowed = {f"pipelines.{name}" for name in names}
     for module in allowed:
         assert {each for each in imports(module) if is_within(each, "pipelines")} <= allowed
 

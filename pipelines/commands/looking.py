@@ -13,7 +13,12 @@ from pipelines.progress import Progress
 Shape = Literal["table", "csv", "json", "parquet"]
 
 
-def status(as_json: AsJson = False) -> int:
+def status(
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Tell those that [roundtrip.notify] names what is stale.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
     """Show how fresh everything is, and how each sync stands.
 
     It asks no CRM: it tells what the warehouse knows.
@@ -25,7 +30,7 @@ def status(as_json: AsJson = False) -> int:
 
         return run_status(load_project())
 
-    return run("status", work, as_json=as_json)
+    return run("status", work, as_json=as_json, tells=notify)
 
 
 def runs(

@@ -41,7 +41,7 @@ def pull(
             progress=progress,
         )
 
-    return run("pull", work, as_json=as_json)
+    return run("pull", work, as_json=as_json, tells=True)
 
 
 def enrich(
@@ -58,7 +58,7 @@ def enrich(
 
         return run_enrich(load_project(), models or (), progress=progress)
 
-    return run("enrich", work, as_json=as_json)
+    return run("enrich", work, as_json=as_json, tells=True)
 
 
 def forget(

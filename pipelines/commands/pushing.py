@@ -59,7 +59,7 @@ def push(
             progress=progress,
         )
 
-    return run("push", work, as_json=as_json, all_rows=all_rows)
+    return run("push", work, as_json=as_json, all_rows=all_rows, tells=not dry_run)
 
 
 def undo(
@@ -96,4 +96,4 @@ def undo(
             progress=progress,
         )
 
-    return run("undo", work, as_json=as_json, all_rows=all_rows)
+    return run("undo", work, as_json=as_json, all_rows=all_rows, tells=not dry_run)

@@ -12,6 +12,7 @@ import typer
 
 from pipelines import render
 from pipelines.progress import Progress, show_progress
+from sources.core.errors import ConfigError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object, also on failure.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")]
@@ -25,9 +26,17 @@ class Debug:
 
 
 def run(
-    command: str, work: Callable[[Progress], render.Result], *, as_json: bool = False, all_rows: bool = False
+    command: str,
+    work: Callable[[Progress], render.Result],
+    *,
+    as_json: bool = False,
+    all_rows: bool = False,
+    tells: bool = False,
 ) -> int:
-    """Do a command's work and print its result, whatever became of it: the only catch-all there is."""
+    """Do a command's work and print its result, whatever became of it: the only catch-all there is.
+
+    A command that `tells` then tells those that `[roundtrip.notify]` names.
+    """
     result: render.Result
     with show_progress() as progress:
         try:
@@ -36,7 +45,26 @@ def run(
             if Debug.is_on:
                 traceback.print_exception(error)
             result = failure(command, error)
-    return end(command, result, as_json=as_json, all_rows=all_rows)
+    exit_code = end(command, result, as_json=as_json, all_rows=all_rows)
+    if tells:
+        _tell(command, result)
+    return exit_code
+
+
+def _tell(command: str, result: render.Result) -> None:
+    """Tell how a command ended; whatever happens here, the command has ended as it has."""
+    from pipelines.notify import notify
+    from pipelines.settings import load_project
+
+    try:
+        lines = notify(load_project(), command, result)
+    except ConfigError:
+        return  # the command has said it already: it reads the same settings
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a run never fails for its message)
+        lines = [f"notify: {render.error_line(error)}"]
+    with contextlib.suppress(OSError):
+        for line in lines:
+            print(render.clean(line), file=sys.stderr, flush=True)
 
 
 def failure(command: str, error: BaseException) -> render.Failure:
