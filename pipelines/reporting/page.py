@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from pipelines.render import clean
-from pipelines.reporting.charts import PHONE_PX, Chart, svg
+from pipelines.reporting.charts import PAPER_PX, PHONE_PX, Chart, svg
 from pipelines.reporting.sections import Section, Tile
 
 
@@ -35,6 +35,8 @@ def render(page: Page) -> str:
 
     def drawn(chart: Chart) -> list[tuple[str, Any]]:
         widths = {"desk": chart.width_px, "phone": PHONE_PX}
+        if chart.width_px > PAPER_PX:
+            widths = {"desk screen": chart.width_px, "paper": PAPER_PX, "phone": PHONE_PX}
         return [(screen, Markup(svg(chart, width))) for screen, width in widths.items()]  # noqa: S704  (drawn here)
 
     style = _read("page.css")

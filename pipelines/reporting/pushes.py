@@ -133,7 +133,7 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
             status,
             reason or wording.NOTHING,
             ", ".join(key or "(no key)" for key in keys),
-            wording.minute(at),
+            wording.day(at),
             wording.whole(left),
             wording.whole(count),
         ]
@@ -141,7 +141,7 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
     ]
     title = f"{wording.counted(open_count, 'record')} did not land in the last pushes"
     if not open_count:
-        title = "All that was held back before has landed since"
+        title = "The last pushes held nothing back"
     note = "They come again with the next push by themselves, once the reason is gone."
     if not scope.show_keys:
         note += " Keys are masked; roundtrip report --show-keys writes them out."
@@ -155,7 +155,7 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
         tables=[
             Table(
                 "Records that did not land, by reason",
-                ["Sync", "Outcome", "Reason", "For example", "Last (UTC)", "Still open", f"Since {since}"],
+                ["Sync", "Outcome", "Reason", "For example", "Last", "Still open", f"Since {since}"],
                 body,
                 first_number=5,
             )

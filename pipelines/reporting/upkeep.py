@@ -54,9 +54,9 @@ def freshness(con: duckdb.DuckDBPyConnection, scope: Scope, looked: Looked) -> t
                 connection,
                 resource,
                 state,
-                wording.minute(at),
                 age,
                 wording.whole(_live(con, connection, resource)),
+                wording.minute(at),
             ]
         )
     served = sum(row[2] != "not served" for row in body)
@@ -71,9 +71,9 @@ def freshness(con: duckdb.DuckDBPyConnection, scope: Scope, looked: Looked) -> t
         tables=[
             Table(
                 "Freshness per resource",
-                ["Connection", "Resource", "State", "Last read (UTC)", "Age", "Live rows"],
+                ["Connection", "Resource", "State", "Age", "Live rows", "Last read (UTC)"],
                 body,
-                first_number=4,
+                first_number=3,
                 states=_FRESHNESS,
             )
         ],
@@ -136,9 +136,8 @@ def runs(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
         "runs",
         topic,
         f"{wording.counted(count, 'run')} since {since}, {what}",
-        note="Of all connections; a run is one command."
-        if len(body) == count
-        else f"The last {len(body)} are listed.",
+        note="A run is one command, over all its connections."
+        + (f" The last {len(body)} are listed." if len(body) < count else ""),
         charts=_run_charts(by_day),
         tables=[Table("The last runs", heads, body, first_number=len(heads), states=_ENDS)],
     )

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 NOTHING = "–"
+_GAP = "\N{NO-BREAK SPACE}"
 _SHORT = ((Decimal("999.5e9"), "T", 12), (Decimal("999.5e6"), "bn", 9), (Decimal("999.5e3"), "M", 6))
 
 
@@ -25,18 +26,18 @@ def amount(value: Decimal | None) -> str:
         return NOTHING
     for limit, name, power in _SHORT:
         if abs(value) >= limit:
-            return f"{value / Decimal(10) ** power:,.2f} {name}"
+            return f"{value / Decimal(10) ** power:,.2f}{_GAP}{name}"
     return f"{value:,.0f}"
 
 
 def money(value: Decimal | None, currency: str) -> str:
     """Write an amount with its currency, which may be unknown."""
-    return f"{amount(value)} {currency}".strip() if value is not None else NOTHING
+    return f"{amount(value)}{_GAP}{currency}" if value is not None else NOTHING
 
 
 def share(part: int, of: int) -> str:
     """Write a share as a percentage."""
-    return f"{100 * part / of:.0f} %" if of else NOTHING
+    return f"{100 * part / of:.0f}{_GAP}%" if of else NOTHING
 
 
 def days(value: float | None) -> str:
@@ -51,27 +52,27 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+        return f"{seconds:.0f}{_GAP}s" if seconds >= 10 else f"{seconds:.1f}{_GAP}s"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds / 60:.0f}{_GAP}min"
     if seconds < 172_800:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86_400:,.0f} days"
+        return f"{seconds / 3600:.0f}{_GAP}h"
+    return f"{seconds / 86_400:,.0f}{_GAP}days"
 
 
 def day(value: date | datetime | None) -> str:
     """Write a day, `21 Nov 2026`, with spaces at which no line breaks."""
-    return f"{value.day}\N{NO-BREAK SPACE}{value:%b}\N{NO-BREAK SPACE}{value:%Y}" if value else NOTHING
+    return f"{value.day}{_GAP}{value:%b}{_GAP}{value:%Y}" if value else NOTHING
 
 
 def minute(value: datetime | None) -> str:
     """Write a moment to the minute, in UTC as all times here."""
-    return f"{day(value)}, {value:%H:%M}" if value else NOTHING
+    return f"{day(value)},{_GAP}{value:%H:%M}" if value else NOTHING
 
 
 def month(value: date) -> str:
     """Write a month: `Nov 2026`."""
-    return f"{value:%b}\N{NO-BREAK SPACE}{value:%Y}"
+    return f"{value:%b}{_GAP}{value:%Y}"
 
 
 def joined(words: Iterable[Any]) -> str:
