@@ -24,6 +24,8 @@ COMMANDS = (
     pushing.plan,
     pushing.push,
     pushing.undo,
+    pushing.drift,
+    looking.why,
     looking.status,
     looking.runs,
     looking.query,

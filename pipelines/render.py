@@ -35,6 +35,12 @@ EMPTY: Mapping[str, Mapping[str, Any]] = {
     "plan": {**_SYNC_KEYS, "counts": dict.fromkeys(_COUNTS, 0)},
     "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
     "undo": {**_SYNC_KEYS, "counts": dict.fromkeys((*_DONE_COUNTS, "delete", "deleted"), 0)},
+    "drift": {**_SYNC_KEYS, "as_of": None, "counts": dict.fromkeys(("drift", "fields"), 0)},
+    "why": {
+        **dict.fromkeys(("connection", "object", "key", "crm_id", "state", "as_of")),
+        "fields": (),
+        "history": (),
+    },
     "runs": {"runs": ()},
     "status": {"connections": (), "syncs": (), "last_run": None},
 }
@@ -308,7 +314,8 @@ def _show_sync(payload: Mapping[str, Any], stream: TextIO, *, all_rows: bool) ->
     shown = ("action", "status", "key", "reason")
     table = [{name: row.get(name) for name in shown} | {"fields": _edits(row.get("fields"))} for row in rows]
     _show_table(table, stream)
-    more = sum(payload["counts"].get(name, 0) for name in _COUNTS if name != "unchanged") - len(rows)
+    listed = sum(payload["counts"].get(name, 0) for name in _COUNTS if name != "unchanged")
+    more = max(listed, len(payload["rows"])) - len(rows)
     if more > 0:
         print(f"… and {more:,} more; --diff lists all", file=stream)
 

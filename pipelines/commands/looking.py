@@ -1,4 +1,4 @@
-"""Commands that look at the warehouse and change nothing: `status`, `runs`, `query`, `report`."""
+"""Commands that look at the warehouse and change nothing: `why`, `status`, `runs`, `query`, `report`."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,27 @@ from pipelines.commands.running import AsJson, leave_stdout, moment_of, run
 from pipelines.progress import Progress
 
 Shape = Literal["table", "csv", "json", "parquet"]
+
+
+def why(
+    connection: Annotated[str, typer.Argument(metavar="CONNECTION")],
+    key: Annotated[str, typer.Argument(metavar="EMAIL", help="Or another key of the record, or its id.")],
+    field: Annotated[str | None, typer.Argument(metavar="FIELD")] = None,
+    object_name: Annotated[str, typer.Option("--object", metavar="OBJECT")] = "contacts",
+    as_json: AsJson = False,
+) -> int:
+    """Tell which run, row and batch put a record's values there, and what they replaced.
+
+    What others changed since is told too, as the pulls saw it.
+    """
+
+    def work(_: Progress) -> render.Result:
+        from pipelines.settings import load_project
+        from pipelines.why import why as run_why
+
+        return run_why(load_project(), connection, key, field, object_name=object_name)
+
+    return run("why", work, as_json=as_json)
 
 
 def status(

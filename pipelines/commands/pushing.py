@@ -1,4 +1,4 @@
-"""Commands that show and carry out what goes to a CRM, and take it back: `plan`, `push`, `undo`."""
+"""Commands that show and carry out what goes to a CRM, and take it back: `plan`, `push`, `undo`, `drift`."""
 
 from typing import Annotated
 
@@ -97,3 +97,31 @@ def undo(
         )
 
     return run("undo", work, as_json=as_json, all_rows=all_rows, tells=not dry_run)
+
+
+def drift(
+    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    repair: Annotated[bool, typer.Option("--repair", help="Write those fields again, after asking.")] = False,
+    yes: Yes = False,
+    all_rows: AllRows = False,
+    as_json: AsJson = False,
+) -> int:
+    """List what was changed in the CRM since a sync wrote it.
+
+    It asks no CRM: it tells what the last pull saw. Old is what was written, new what the CRM shows.
+    """
+
+    def work(progress: Progress) -> render.Result:
+        from pipelines.drift import drift as run_drift
+        from pipelines.drift import repair as run_repair
+        from pipelines.settings import load_project
+
+        if not repair:
+            return run_drift(load_project(), sync)
+        if not (yes or can_ask()):
+            raise ConfigError(
+                "drift --repair asks before it sends, and there is no terminal", hint="Add --yes."
+            )
+        return run_repair(load_project(), sync, confirm=agree if yes else ask, progress=progress)
+
+    return run("drift", work, as_json=as_json, all_rows=all_rows)

@@ -16,7 +16,10 @@ from sources.core.connector import Resource
 
 # A new value is ours when it is what we sent for the field, or when all that we sent below it stands in it.
 _IS_OURS = """
-json_extract_string(ledger.sent, '/' || pair.source) = pair.new
+(
+    json_exists(ledger.sent, '/' || pair.source)
+    and json_extract_string(ledger.sent, '/' || pair.source) is not distinct from pair.new
+)
 or list_bool_and(
     list_transform(
         list_filter(json_keys(ledger.sent), lambda name: starts_with(name, pair.source || '.')),
