@@ -16,8 +16,9 @@ from pipelines.settings import load_project
 from pipelines.warehouse import Warehouse
 from sources import load
 from sources.core.connector import Action, Lane, Match, Outcome, Row, Write
+from sources.core.delivering import Delivery, deliver
 from sources.core.sessions import Session, open_session
-from sources.core.writing import Batch, Courier, Delivery, deliver
+from sources.core.writing import Batch, Courier
 from sources.sandbox import Sandbox
 from sources.sandbox.store import Write as Written
 
@@ -52,6 +53,9 @@ class Notebook:
         self.batches.append(batch)
 
     def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        self.told |= {each.seq: each for each in outcomes}
+
+    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
         self.told |= {each.seq: each for each in outcomes}
 
 

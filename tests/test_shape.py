@@ -32,9 +32,23 @@ ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"} | {
 }
 LIGHT = ABOVE_COMMANDS - {"pipelines.demo"} | {
     f"pipelines.{name}"
-    for name in ("__main__", "render", "progress", "settings", "layers", "syncs", "alarms", "commands.running")
+    for name in (
+        "__main__",
+        "render",
+        "progress",
+        "settings",
+        "layers",
+        "syncs",
+        "alarms",
+        "commands.running",
+    )
 }
-CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3}  # all others stand between: 2
+# All others stand between: 2.
+CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3, "delivering": 4, "journal": 4} | {
+    "incoming": 5,
+    "loads": 5,
+    "destination": 5,
+}
 ONLY_IN = {
     "httpx": {"sources.core.client"},
     "dlt": {"sources.core.reading", "pipelines.pulling.loading", "pipelines.pull"},

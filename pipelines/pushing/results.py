@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.plan import Held, Plan, entry
-from sources.core.connector import Row
+from sources.core.delivering import Delivery
 from sources.core.errors import AuthError, ConnectorError
 from sources.core.journal import Booked, Story
-from sources.core.writing import Delivery
 
 LOGGED = ("rejected", "skipped", "conflict")  # what is held back and stands in the log
 
@@ -112,21 +111,6 @@ def booked_held(held: Held, at: datetime) -> Booked:
         sent=held.fields,
         replaced=held.before,
         error=held.reason,
-        batch_id=None,
-        pushed_at=at.isoformat(),
-    )
-
-
-def unsent_row(row: Row, status: str, reason: str, at: datetime) -> Booked:
-    """Make the log's entry of a planned row that a look at the CRM held back."""
-    return Booked(
-        key=row.key,
-        crm_id=row.crm_id,
-        action=row.action,
-        status=status,
-        sent=row.fields,
-        replaced=row.before,
-        error=reason,
         batch_id=None,
         pushed_at=at.isoformat(),
     )

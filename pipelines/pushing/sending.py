@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from pipelines.plan import Plan
 from pipelines.progress import Progress
+from pipelines.pushing.guards import last_look
 from pipelines.pushing.results import (
     LOGGED,
     PushResult,
@@ -19,17 +20,17 @@ from pipelines.pushing.results import (
     recount,
     told,
     unsent,
-    unsent_row,
 )
 from pipelines.pushing.settling import journal_folder, publish
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id
 from sources import load
 from sources.core import journal as journals
 from sources.core.connector import Row
+from sources.core.delivering import Delivery, deliver
 from sources.core.errors import GoneError
-from sources.core.journal import Booked, Header, Journal, Story
+from sources.core.journal import Booked, Header, Journal, Story, booked_unsent
 from sources.core.sessions import Session, open_session
-from sources.core.writing import Courier, Delivery, deliver
+from sources.core.writing import Courier, Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,13 @@ class _Run:
         self, session: Session, journal: Journal, check: Callable[[Row], str | None] | None
     ) -> Delivery:
         made = self.made
-        courier = Courier(session, session.contract.writes[made.write.object], journal, run_id=self.run_id)
+        courier = Courier(
+            session,
+            session.contract.writes[made.write.object],
+            journal,
+            run_id=self.run_id,
+            recheck=_recheck(made, self.warehouse),
+        )
         task = self.progress.start(self.command, made.changes)
         rows = made.outbox() if check is None else _checked(made.outbox(), check, journal, self.started_at)
         delivery = deliver(
@@ -128,6 +135,14 @@ class _Run:
         )
 
 
+def _recheck(made: Plan, warehouse: Warehouse) -> Recheck | None:
+    """Tell from when on records are looked at again; never where the model wins over any edit."""
+    if made.sync.conflicts == "model_wins" or not made.has_mirror or not made.write.resource:
+        return None
+    looked_at, _ = last_look(made.con, warehouse, made.connection, made.write)
+    return Recheck(looked_at, made.sync.recheck_after) if looked_at else None
+
+
 def _inspect(session: Session, made: Plan) -> Callable[[Row], str | None] | None:
     if made.write.inspect is None or made.changes == 0:
         return None
@@ -142,13 +157,15 @@ def _checked(
 ) -> Iterator[Row]:
     """Pass on the rows that may be sent; the others are booked as rejected, with the reason."""
     refused: list[Booked] = []
-    for row in rows:
-        reason = check(row)
-        if reason is None:
-            yield row
-            continue
-        refused.append(unsent_row(row, "rejected", reason, at))
-    journal.held(refused)
+    try:
+        for row in rows:
+            reason = check(row)
+            if reason is None:
+                yield row
+            else:
+                refused.append(booked_unsent(row, "rejected", reason, at))
+    finally:  # also when the CRM could not be asked about the next row
+        journal.held(refused)
 
 
 def _has_news(made: Plan) -> bool:

@@ -52,6 +52,27 @@ def value_at(record: Mapping[str, Any], name: str) -> Any:
     return value.get(custom) if isinstance(value, Mapping) else None
 
 
+def is_same(known: Any, shown: Any) -> bool:
+    """Tell whether two values that a CRM showed are one: empty, equal as numbers or times, or exactly."""
+    if known in (None, "") or shown in (None, ""):
+        return known in (None, "") and shown in (None, "")
+    if isinstance(known, bool) or isinstance(shown, bool):
+        return str(known).lower() == str(shown).lower()
+    if isinstance(known, Mapping | list) or isinstance(shown, Mapping | list):
+        return bool(known == shown)
+    if isinstance(known, str) and isinstance(shown, str):
+        moment = moment_of(known)
+        return known == shown or (moment is not None and moment == moment_of(shown))
+    return _is_one_number(str(known), str(shown))
+
+
+def _is_one_number(known: str, shown: str) -> bool:
+    try:
+        return round(Decimal(known), 9) == round(Decimal(shown), 9)
+    except InvalidOperation:
+        return known == shown
+
+
 def is_echo(sent: Any, shown: Any) -> bool:
     """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded or cut."""
     if sent in (None, "") or shown in (None, ""):

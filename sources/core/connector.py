@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
 Action = Literal["create", "update", "delete"]
 Match = Literal["new", "key", "id"]
-Verdict = Literal["created", "updated", "deleted", "unchanged", "rejected", "unknown", "absent"]
+Verdict = Literal["created", "updated", "deleted", "unchanged", "rejected", "conflict", "unknown", "absent"]
 
 
 def snake_case(name: str) -> str:
@@ -299,7 +299,8 @@ class Row:
     `fields` are the changes (CRM field -> value, dots for nested custom fields) and `before` what they
     replace. `known` is the CRM's record as far as it is known, used to complete bodies for APIs that
     replace. `match` says by what the record is found: a `new` one has never been seen, `key` names exactly
-    one record, `id` must be used because the key would miss the record or hit another one.
+    one record, `id` must be used because the key would miss the record or hit another one. `unseen` fields
+    of `before` were accepted by the CRM and never seen since: it may show them otherwise.
     """
 
     seq: int
@@ -310,13 +311,15 @@ class Row:
     before: Mapping[str, Any] = field(default_factory=dict)
     known: Mapping[str, Any] = field(default_factory=dict)
     match: Match = "key"
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one row; `crm_id` where the answer tells it.
 
-    `absent` means that the row certainly took no effect and may be sent again.
+    `absent` means that the row certainly took no effect and may be sent again, `conflict` that nothing was
+    written, for its record is not as planned any more.
     """
 
     seq: int
@@ -327,7 +330,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a look at the CRM showed for one row: its record (CRM field -> value), or that there is none."""
+    """What a look showed for one row: its record, with an id alone no change since, with neither no record."""
 
     crm_id: str | None = None
     record: Mapping[str, Any] | None = None
@@ -359,7 +362,8 @@ class Lane:
     `look(client, connection, rows, since)` reads what the CRM shows now, one sight per row in order, None
     where it cannot tell; `since` is the CRM's time before which nothing of these rows was sent.
     `fallback` names the lane for rows that this one left without effect and without a reason.
-    `gone` is the verdict on a row whose record is not there, where that is no refusal.
+    `gone` is the verdict on a row whose record is not there, where that is no refusal. `calls` is how many
+    requests a batch takes, with that of the lane its rows then always go on to.
     """
 
     name: str
@@ -372,6 +376,7 @@ class Lane:
     look: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
     fallback: str | None = None
     gone: Verdict | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,8 +407,10 @@ class Write:
     `defaults(connection)` fills required fields of new records where the model has no value.
     `inspect(client, connection)` looks at the workspace before a push, read-only, and gives a check that
     tells for a row why it must not be sent, or None. `registry` is there where custom fields must be defined
-    before they can be written. `replaces(connection)` says whether a change may carry the whole record as far
-    as it is known; what is kept out of sight would then be lost in the CRM.
+    before they can be written. `find` is there where records can be found by their keys at any time, and not
+    as the lanes look for what was sent just now. `reread` reads the records of rows with ids as they are now,
+    where that takes other requests than a lane's `look`. `replaces(connection)` says whether a change may
+    carry the whole record as far as it is known; what is kept out of sight would then be lost in the CRM.
     """
 
     object: str
@@ -422,7 +429,9 @@ class Write:
     defaults: Callable[[Connection], Mapping[str, Any]] = lambda connection: {}
     inspect: Callable[["Client", Connection], Callable[[Row], str | None]] | None = None
     registry: Registry | None = None
+    find: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
     replaces: Callable[[Connection], bool] = lambda connection: True
+    reread: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
 
 
 # -- open questions ------------------------------------------------------------------------------
@@ -445,7 +454,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One documented API contract of a CRM: what it reads, unifies and writes."""
+    """One documented API contract of a CRM: what it reads, unifies and writes.
+
+    `per_minute` is how many requests the vendor allows a workspace, where its pages name a number. `quota`
+    says what counts against a monthly one, where not only whole requests do.
+    """
 
     name: str
     resources: tuple[Resource, ...]
@@ -453,6 +466,8 @@ class Contract:
     writes: Mapping[str, Write] = field(default_factory=dict)
     feed: Feed | None = None
     probes: tuple[Probe, ...] = ()
+    per_minute: int | None = None
+    quota: Literal["", "rows"] = ""
 
     def resource(self, name: str) -> Resource:
         """Find a resource by name; `ConfigError` names those there are."""

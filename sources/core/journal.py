@@ -23,7 +23,7 @@ from sources.core.errors import ProtocolError
 from sources.core.writing import Batch
 
 VERSION = 1
-_CLOSED = {"created", "updated", "deleted", "unchanged", "rejected", "unknown"}
+_CLOSED = {"created", "updated", "deleted", "unchanged", "rejected", "conflict", "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,11 @@ class Journal:
             for each in outcomes
         ]
         self.append({"type": "outcome", "batch": batch_id, "at": at.isoformat(), "rows": rows})
+
+    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep rows that a look just before the sending held back, with what it showed."""
+        verdicts = {each.seq: each for each in outcomes}
+        self.held(booked_unsent(row, verdicts[row.seq].verdict, verdicts[row.seq].reason, at) for row in rows)
 
     def held(self, rows: Iterable[Booked]) -> None:
         """Keep rows that are not sent, with the reason."""
@@ -240,10 +245,25 @@ def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
         status=status,
         sent=row.fields,
         replaced=row.before,
-        error=outcome.reason if status in ("rejected", "unknown") else None,
+        error=outcome.reason if status in ("rejected", "conflict", "unknown") else None,
         batch_id=batch.id,
         pushed_at=at,
         sent_at=batch.sent_at.isoformat(),
+    )
+
+
+def booked_unsent(row: Row, status: str, reason: str | None, at: datetime) -> Booked:
+    """Make the log's entry of a planned row that was not sent."""
+    return Booked(
+        key=row.key,
+        crm_id=row.crm_id,
+        action=row.action,
+        status=status,
+        sent=row.fields,
+        replaced=row.before,
+        error=reason,
+        batch_id=None,
+        pushed_at=at.isoformat(),
     )
 
 

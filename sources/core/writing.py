@@ -1,20 +1,17 @@
-"""Deliver planned rows to a CRM: batches, a few requests in flight, halving, recovery, one outcome per row.
+"""Write batches of planned rows to a CRM: looked at again, halved, recovered, one outcome per row.
 
 A CRM module says how a lane encodes, reads and looks; the loops are here. What is planned, and where
-intents and outcomes are kept, is left to the caller.
+intents and outcomes are kept, is left to the caller, many batches to `delivering`.
 """
 
 import hashlib
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Protocol
 
-from sources.core.bodies import is_echo, value_at
 from sources.core.client import Answer
 from sources.core.connector import Call, Lane, Outcome, Row, Sight, Verdict, Write
 from sources.core.errors import (
@@ -28,11 +25,15 @@ from sources.core.errors import (
     TransientError,
     UncertainError,
 )
-from sources.core.lanes import DELETE
+from sources.core.lanes import Look
 from sources.core.pacing import SYSTEM_CLOCK, Clock
+from sources.core.parting import Parting
 from sources.core.sessions import Session
+from sources.core.sights import judge, still_planned
 
 _LOOK_BACK = timedelta(minutes=2)  # clocks differ, and time stamps are cut to whole seconds
+_LOOKED_AT_ONCE = 25  # rows of a lane for single ones: where a list shows changes, one request shows all
+_OVERTAKEN = 412  # says an API with a compare-and-set of a record that has another version
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +48,39 @@ class Batch:
     sent_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """When records are looked at again before they are changed: once the last look is older than `after`."""
+
+    looked_at: datetime
+    after: timedelta
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether what is known of the records is too old to write on it."""
+        return now - self.looked_at > self.after
+
+
 class Log(Protocol):
-    """Where intents are kept before a request, and outcomes after it; both must be on disk on return."""
+    """Where intents are kept before a request, and outcomes after it; both must be on disk on return.
+
+    Rows that a look keeps from being sent at all are kept by `withheld`.
+    """
 
     def intent(self, batch: Batch) -> None: ...
 
     def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
 
-
-@dataclass(slots=True)
-class Delivery:
-    """How a delivery ended: `error` stopped it early, with what was done before in the log."""
-
-    counts: dict[Verdict, int] = field(default_factory=dict)
-    error: ConnectorError | None = None
-    is_interrupted: bool = False
+    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
 
 
 class Courier:
     """Send rows of one write through one session and log every step.
 
     `run_id` and `prefix` make batch ids and idempotency keys unique. `stop` ends the delivery after the
-    requests in flight.
+    requests in flight. Without `recheck`, records are changed as they were planned.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but what to send, and where, by name)
         self,
         session: Session,
         write: Write,
@@ -81,6 +90,7 @@ class Courier:
         clock: Clock = SYSTEM_CLOCK,
         stop: threading.Event | None = None,
         prefix: str = "b",
+        recheck: Recheck | None = None,
     ) -> None:
         self.client = session.client
         self.connection = session.connection
@@ -90,28 +100,89 @@ class Courier:
         self.clock = clock
         self.stop = stop or threading.Event()
         self.prefix = prefix
+        self.recheck = recheck
         self._numbers = count(1)
         self._lock = threading.Lock()
 
+    # -- looking before --------------------------------------------------------------------------
+
+    def room(self, lane: Lane) -> int:
+        """Tell how many rows of a lane are taken up at once: a request's, or more to be looked at."""
+        size = self._size(lane)
+        return max(size, _LOOKED_AT_ONCE) if self._is_due() else size
+
+    def dispatch(self, lane: Lane, rows: Sequence[Row]) -> list[Outcome]:
+        """Send rows of one lane, without those that a look just before shows to be no longer as planned."""
+        rows, outcomes = self._looked_at(rows)
+        size = self._size(lane)
+        for start in range(0, len(rows), size):
+            if start and self.stop.is_set():
+                break
+            outcomes += self.send(lane, rows[start : start + size])
+        return outcomes
+
+    def reread(self, rows: Sequence[Row], since: datetime) -> list[Sight | None]:
+        """Read what the CRM shows of rows now; None where it cannot be asked."""
+        moment = self.crm_time(since) - _LOOK_BACK
+        if self.write.reread is not None:
+            return self._seen(self.write.reread, rows, moment)
+        lanes = {row.seq: self.write.lanes[self.write.lane(row, self.connection)] for row in rows}
+        sights: dict[int, Sight | None] = dict.fromkeys(lanes)
+        for look in {id(lane.look): lane.look for lane in lanes.values() if lane.look}.values():
+            mine = [row for row in rows if lanes[row.seq].look is look]
+            seen = self._seen(look, mine, moment)
+            sights |= {row.seq: sight for row, sight in zip(mine, seen, strict=True)}
+        return [sights[row.seq] for row in rows]
+
+    def _seen(self, look: Look, rows: Sequence[Row], since: datetime) -> list[Sight | None]:
+        try:
+            return look(self.client, self.connection, rows, since)
+        except RefusedError:  # what the API does not serve tells nothing
+            return [None] * len(rows)
+
+    def _looked_at(self, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Outcome]]:
+        """Part the rows that may be written from those whose record was edited since the last look."""
+        due = [row for row in rows if row.action == "update" and row.crm_id] if self._is_due() else []
+        if not due or self.recheck is None:
+            return rows, []
+        sights = self.reread(due, self.recheck.looked_at)
+        judged = {
+            row.seq: still_planned(self.write, row, sight) for row, sight in zip(due, sights, strict=True)
+        }
+        edited = [each for each in judged.values() if isinstance(each, Outcome)]
+        if edited:
+            seqs = {each.seq for each in edited}
+            self.log.withheld([row for row in due if row.seq in seqs], edited, at=self.now())
+        kept = [judged.get(row.seq, row) for row in rows]
+        return [each for each in kept if isinstance(each, Row)], edited
+
+    def _is_due(self) -> bool:
+        return self.recheck is not None and self.recheck.is_due(self.now())
+
+    def _size(self, lane: Lane) -> int:
+        return min(lane.size, int(self.connection.options.get("batch_size") or lane.size))
+
     # -- one batch -------------------------------------------------------------------------------
 
-    def send(self, lane: Lane, rows: Sequence[Row]) -> list[Outcome]:
+    def send(self, lane: Lane, rows: Sequence[Row], parting: Parting | None = None) -> list[Outcome]:
         """Send rows of one lane, at most its size, until each has an outcome.
 
-        Raises what stops the whole delivery (key refused, quota, CRM out of reach), its rows logged.
+        Raises what stops the whole delivery (key refused, quota, CRM out of reach, one refusal of whatever is
+        sent), its rows logged. `parting` is what is known of the batch that they are a part of.
         """
+        parting = parting or Parting(rows)
         batch = self.batch(lane, rows)
         self.log.intent(batch)
         try:
             answer = self.request(batch.call, lane)
         except RefusedError as error:
-            return self._refused(lane, batch, error)
+            return self._refused(lane, batch, error, parting)
         except (ConfigError, RateLimitError):
             self._log(batch, _all(rows, "absent"))
             raise
         except (UncertainError, TransientError, ProtocolError) as error:
-            return self._recover(lane, batch, error)
-        return self._settle(lane, batch, answer)
+            return self._recover(lane, batch, error, parting)
+        return self._settle(lane, batch, answer, parting)
 
     def settle(self, batch: Batch) -> list[Outcome]:
         """Find out what became of a batch that a killed run left open.
@@ -123,12 +194,12 @@ class Courier:
         lane = self.write.lanes[batch.lane]
         if not lane.key_header or self.now() - batch.sent_at > timedelta(seconds=lane.repeat_s):
             outcomes = self._log(batch, self.look(lane, batch.rows, batch.sent_at))
-            return self._go_on(lane, batch.rows, outcomes)
+            return self._go_on(lane, batch.rows, outcomes, Parting(batch.rows))
         try:
             answer = self.request(batch.call, lane)
         except RefusedError:
             return self._log(batch, _all(batch.rows, "absent"))
-        return self._settle(lane, batch, answer)
+        return self._settle(lane, batch, answer, Parting(batch.rows))
 
     def request(self, call: Call, lane: Lane) -> Answer:
         """Send one call's bytes; the client repeats them only where the lane allows it."""
@@ -152,7 +223,7 @@ class Courier:
             call = replace(call, headers={**call.headers, lane.key_header: key})
         return Batch(batch_id, lane.name, tuple(rows), call, key, self.now())
 
-    def _settle(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
+    def _settle(self, lane: Lane, batch: Batch, answer: Answer, parting: Parting) -> list[Outcome]:
         """Read an answer; what it leaves open is looked up, what it left undone goes the lane's other way."""
         outcomes = self._decode(lane, batch, answer)
         open_rows = [row for row, each in zip(batch.rows, outcomes, strict=True) if each.verdict == "unknown"]
@@ -160,7 +231,8 @@ class Courier:
             looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows)}
             outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]
         self._log(batch, outcomes)
-        return self._go_on(lane, batch.rows, outcomes)
+        parting.settled(outcomes)
+        return self._go_on(lane, batch.rows, outcomes, parting)
 
     def _decode(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
         """Read an answer; one that cannot be read is asked for once more where that has no second effect."""
@@ -174,32 +246,35 @@ class Courier:
         except ConnectorError:
             return _all(batch.rows, "unknown", "the answer could not be read")
 
-    def _recover(self, lane: Lane, batch: Batch, error: ConnectorError) -> list[Outcome]:
+    def _recover(self, lane: Lane, batch: Batch, error: ConnectorError, parting: Parting) -> list[Outcome]:
         """Find out what became of a batch whose answer was lost; stop where rows stay open or undone."""
         outcomes = self._log(batch, self._look_safely(lane, batch, batch.rows))
         verdicts = {outcome.verdict for outcome in outcomes}
         if "unknown" in verdicts or ("absent" in verdicts and lane.fallback is None):
             raise error
-        return self._go_on(lane, batch.rows, outcomes)
+        parting.settled(outcomes)
+        return self._go_on(lane, batch.rows, outcomes, parting)
 
-    def _go_on(self, lane: Lane, rows: Sequence[Row], outcomes: list[Outcome]) -> list[Outcome]:
+    def _go_on(
+        self, lane: Lane, rows: Sequence[Row], outcomes: list[Outcome], parting: Parting
+    ) -> list[Outcome]:
         absent = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome.verdict == "absent"]
         if not absent or lane.fallback is None:
             return outcomes
         other = self.write.lanes[lane.fallback]
         done = [outcome for outcome in outcomes if outcome.verdict != "absent"]
         for start in range(0, len(absent), other.size):
-            done += self.send(other, absent[start : start + other.size])
+            done += self._send_part(other, absent[start : start + other.size], parting)
         return done
 
-    def _refused(self, lane: Lane, batch: Batch, error: RefusedError) -> list[Outcome]:
+    def _refused(self, lane: Lane, batch: Batch, error: RefusedError, parting: Parting) -> list[Outcome]:
         """Part the bad rows of a refused batch from the good ones, by name or by halving."""
         rows = batch.rows
         if lane.gone is not None and isinstance(error, GoneError):
             return self._log(batch, _all(rows, lane.gone))
         named = {} if error.answer is None else lane.blame(rows, error.answer.body)
         if len(rows) == 1:
-            return self._log(batch, _all(rows, "rejected", named.get(0) or error.what))
+            return self._refused_alone(lane, batch, error, named.get(0) or error.what, parting)
         bad = [Outcome(rows[index].seq, "rejected", reason=reason) for index, reason in named.items()]
         good = [row for index, row in enumerate(rows) if index not in named]
         if not good:
@@ -208,9 +283,43 @@ class Courier:
         if isinstance(error, GoneError):  # the endpoint itself is not there
             raise error
         if bad:
-            return bad + self.send(lane, good)
+            parting.named(bad)
+            return bad + self._send_part(lane, good, parting)
         middle = len(rows) // 2
-        return self.send(lane, rows[:middle]) + self.send(lane, rows[middle:])
+        halves = rows[:middle], rows[middle:]
+        return [outcome for half in halves for outcome in self._send_part(lane, half, parting)]
+
+    def _refused_alone(
+        self, lane: Lane, batch: Batch, error: RefusedError, reason: str, parting: Parting
+    ) -> list[Outcome]:
+        """Reject a row, or leave it to its newer record where an API says that this is why."""
+        (row,) = batch.rows
+        if error.status != _OVERTAKEN or row.action != "update":
+            outcomes = self._log(batch, _all(batch.rows, "rejected", reason))
+            parting.settled(outcomes)
+            return outcomes
+        judged = still_planned(self.write, row, *self.reread(batch.rows, batch.sent_at))
+        if isinstance(judged, Row) and judged.known != row.known and row.seq not in parting.overtaken:
+            parting.overtaken.add(row.seq)
+            self._log(batch, _all(batch.rows, "absent"))
+            return self.send(lane, [judged], parting)
+        reason = (judged.reason if isinstance(judged, Outcome) else None) or reason
+        return self._log(batch, [Outcome(row.seq, "conflict", row.crm_id, reason)])
+
+    def _send_part(self, lane: Lane, rows: Sequence[Row], parting: Parting) -> list[Outcome]:
+        """Send a part of a refused batch, unless rows from all over it are refused for one reason alone."""
+        outcomes: list[Outcome] = []
+        for row in parting.samples():
+            outcomes += self.send(lane, [row], parting)
+        untried = [row for row in rows if row.seq not in parting.tried]
+        if untried and parting.is_hopeless():
+            raise RefusedError(
+                f"whatever is sent is refused for the same reason: {parting.reason}",
+                connection=self.connection.name,
+                resource=self.write.object,
+                hint="The rows that were not tried come again with the next push.",
+            )
+        return outcomes + (self.send(lane, untried, parting) if untried else [])
 
     def look(self, lane: Lane, rows: Sequence[Row], since: datetime) -> list[Outcome]:
         """Look at what the CRM shows for rows whose outcome is not known; `unknown` where it cannot tell."""
@@ -241,120 +350,6 @@ class Courier:
     def now(self) -> datetime:
         """Give this machine's time."""
         return datetime.fromtimestamp(self.clock.time(), UTC)
-
-
-def deliver(
-    courier: Courier,
-    rows: Iterable[Row],
-    *,
-    in_flight: int = 4,
-    advance: Callable[[int], None] = lambda rows: None,
-) -> Delivery:
-    """Send rows in their order, batched by lane, with a few requests in flight.
-
-    Ctrl-C lets the requests in flight finish. What stopped the delivery is told, not raised. `advance` is
-    called with the number of rows that got an outcome.
-    """
-    flight = _Flight(courier, advance)
-    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="push")
-    try:
-        for lane, part in batches(courier, rows):
-            if courier.stop.is_set():
-                break
-            flight.running[pool.submit(courier.send, lane, part)] = lane, part
-            if len(flight.running) >= in_flight:
-                flight.land(wait(flight.running, return_when=FIRST_COMPLETED).done)
-    except KeyboardInterrupt:
-        flight.delivery.is_interrupted = True
-        courier.stop.set()
-    finally:
-        pool.shutdown(wait=True)
-    flight.land(list(flight.running))
-    flight.read_ids()
-    return flight.delivery
-
-
-class _Flight:
-    """The requests in flight of one delivery, and what came back."""
-
-    def __init__(self, courier: Courier, advance: Callable[[int], None]) -> None:
-        self.courier = courier
-        self.advance = advance
-        self.delivery = Delivery()
-        self.running: dict[Future[list[Outcome]], tuple[Lane, list[Row]]] = {}
-        self.started_at = courier.now()
-        self._nameless: dict[str, list[Row]] = {}
-
-    def land(self, futures: Iterable[Future[list[Outcome]]]) -> None:
-        """Count what finished; the first error stops the delivery, a refused key outranks others."""
-        for future in futures:
-            lane, rows = self.running.pop(future)
-            try:
-                outcomes = future.result()
-            except ConnectorError as error:
-                if self.delivery.error is None or isinstance(error, AuthError):
-                    self.delivery.error = error
-                self.courier.stop.set()
-                continue
-            for outcome in outcomes:
-                self.delivery.counts[outcome.verdict] = self.delivery.counts.get(outcome.verdict, 0) + 1
-            created = {
-                outcome.seq for outcome in outcomes if outcome.verdict == "created" and not outcome.crm_id
-            }
-            if created and lane.look:
-                self._nameless.setdefault(lane.name, []).extend(row for row in rows if row.seq in created)
-            self.advance(len(outcomes))
-
-    def read_ids(self) -> None:
-        """Ask once for the ids of created records that no answer told; without them the next pull tells."""
-        if self.delivery.error or self.delivery.is_interrupted:
-            return
-        for name, rows in self._nameless.items():
-            try:
-                outcomes = self.courier.look(self.courier.write.lanes[name], rows, self.started_at)
-            except ConnectorError:
-                return  # the next pull tells the ids
-            found = [replace(each, verdict="created", reason=None) for each in outcomes if each.crm_id]
-            self.courier.log.outcome("ids", found, at=self.courier.now())
-
-
-def batches(courier: Courier, rows: Iterable[Row]) -> Iterator[tuple[Lane, list[Row]]]:
-    """Sort rows into their lanes and give each full batch, at the end the rest."""
-    waiting: dict[str, list[Row]] = {}
-    most = int(courier.connection.options.get("batch_size") or sys.maxsize)
-    for row in rows:
-        name = DELETE if row.action == "delete" else courier.write.lane(row, courier.connection)
-        lane, mine = courier.write.lanes[name], waiting.setdefault(name, [])
-        mine.append(row)
-        if len(mine) >= min(lane.size, most):
-            yield lane, waiting.pop(name)
-    for name, mine in waiting.items():
-        yield courier.write.lanes[name], mine
-
-
-def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
-    """Tell from a look at the CRM whether a row was applied: by values, exact ones first."""
-    if sight is None:
-        return Outcome(row.seq, "unknown", reason="the answer was lost and the CRM cannot be asked")
-    if row.action == "delete":
-        return Outcome(row.seq, "deleted" if sight.record is None else "absent", row.crm_id)
-    if sight.record is None:
-        return Outcome(row.seq, "absent")
-    names = [name for name in row.fields if _is_readable(write, name)]
-    shown = {name: value_at(sight.record, name) for name in names}
-    landed: Verdict = "created" if row.action == "create" else "updated"
-    if names and all(shown[name] == row.fields[name] for name in names):
-        return Outcome(row.seq, landed, sight.crm_id)
-    if names and row.action == "update" and all(shown[name] == row.before.get(name) for name in names):
-        return Outcome(row.seq, "absent", sight.crm_id)
-    if names and all(is_echo(row.fields[name], shown[name]) for name in names):
-        return Outcome(row.seq, landed, sight.crm_id)
-    return Outcome(row.seq, "unknown", sight.crm_id, reason="the CRM shows other values than were sent")
-
-
-def _is_readable(write: Write, name: str) -> bool:
-    writable = write.fields.get(name)
-    return writable is None or writable.readable
 
 
 def _doubted(lane: Lane, outcome: Outcome) -> Outcome:

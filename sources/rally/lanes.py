@@ -5,7 +5,7 @@ records known to be new. Its answer has counts but no rows, so anything but a cl
 Whether PUT replaces the record is not stated, so bodies are completed; with what, each resource tells.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ BULK_SIZE = 100
 _PAGE = 200
 _OVERLAP = 5  # rows that move while we read
 _SPARE_PAGES = 10  # records that others change while we push
+_READ_ALONE = 2  # records that are read by their ids rather than out of the list of changes
 
 
 def completed(row: Row, connection: Connection, kept: Sequence[str]) -> dict[str, Any]:
@@ -92,12 +93,41 @@ class Records:
             sights.append(sight_of(found[0] if found else None, is_absent=True) if len(found) < 2 else None)
         return sights
 
+    def find(
+        self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        """Find rows by their keys in the whole list, for no list can be asked for a key."""
+        wanted = [self.key_of(self.body(row, connection)) if self.key_of else None for row in rows]
+        found: dict[Hashable | None, dict[str, Mapping[str, Any]]] = {key: {} for key in wanted}
+        for page in self._pages(client, {}):
+            if page is None:
+                return [None] * len(rows)
+            for record in page:
+                if self.key_of and (key := self.key_of(record)) in found:
+                    found[key][str(record.get("id"))] = record
+        held = [list(found[key].values()) for key in wanted]
+        return [
+            sight_of(each[0] if each else None, is_absent=True) if len(each) < 2 else None for each in held
+        ]
+
     def look_by_id(
         self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
     ) -> list[Sight | None]:
         """Read each row's record; rows without an id are looked for in the list."""
         return [
             self._read(client, row) if row.crm_id else self.look(client, connection, [row], since)[0]
+            for row in rows
+        ]
+
+    def reread(
+        self, client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+    ) -> list[Sight | None]:
+        """Read what changed since: a record that is not in it is as it was; a few are read one by one."""
+        records = self._changed(client, rows, since) if len(rows) > _READ_ALONE else None
+        if records is None:
+            return self.look_by_id(client, connection, rows, since)
+        return [
+            sight_of(records.get(row.crm_id), is_absent=False) or Sight(row.crm_id) if row.crm_id else None
             for row in rows
         ]
 
@@ -122,17 +152,27 @@ class Records:
     ) -> dict[str, Mapping[str, Any]] | None:
         """Read the records changed since by id; None where the list goes on for longer than it can be."""
         records: dict[str, Mapping[str, Any]] = {}
-        params = {"limit": str(_PAGE), "updatedSince": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        offset = 0
-        for _ in range(2 * len(rows) // _PAGE + _SPARE_PAGES):
-            page = client.get(f"/{self.name}", {**params, "offset": str(offset)}, resource=self.name).json()
-            if not isinstance(page, list):
+        params = {"updatedSince": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        most_pages = 2 * len(rows) // _PAGE + _SPARE_PAGES
+        for number, page in enumerate(self._pages(client, params), start=1):
+            if page is None or number > most_pages:
                 return None
+            records |= {str(record.get("id")): record for record in page}
+        return records
+
+    def _pages(self, client: Client, params: Mapping[str, str]) -> Iterator[list[Mapping[str, Any]] | None]:
+        """Give a list's pages until an empty one; None for an answer that is no page."""
+        offset = 0
+        while True:
+            asked = {**params, "limit": str(_PAGE), "offset": str(offset)}
+            page = client.get(f"/{self.name}", asked, resource=self.name).json()
+            if not isinstance(page, list):
+                yield None
+                return
             if not page:
-                return records
-            records |= {str(record.get("id")): record for record in page if isinstance(record, Mapping)}
+                return
+            yield [record for record in page if isinstance(record, Mapping)]
             offset += len(page) if len(page) <= _OVERLAP else len(page) - _OVERLAP
-        return None
 
 
 # -- reading the answer --------------------------------------------------------------------------

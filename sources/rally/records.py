@@ -90,6 +90,7 @@ COMPANIES = Write(
     lanes=_lanes(_COMPANIES),
     lane=_company_lane,
     replaces=replaces,
+    reread=_COMPANIES.reread,
 )
 
 # -- deals ---------------------------------------------------------------------------------------
@@ -142,6 +143,7 @@ DEALS = Write(
     lane=_deal_lane,
     defaults=lambda connection: {"stageId": connection.options.get("new_deal_stage") or None},
     replaces=replaces,
+    reread=_DEALS.reread,
 )
 
 # -- activities ----------------------------------------------------------------------------------
@@ -183,4 +185,5 @@ ACTIVITIES = Write(
     },
     lane=lambda row, connection: "bulk" if row.action == "create" else "put",
     replaces=replaces,
+    reread=_ACTIVITIES.reread,
 )

@@ -111,5 +111,7 @@ CONTACTS = Write(
     },
     lane=_lane,
     defaults=_defaults,
+    find=_CONTACTS.find,
     replaces=replaces,
+    reread=_CONTACTS.reread,
 )

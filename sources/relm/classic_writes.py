@@ -194,16 +194,31 @@ def _look(client: Client, connection: Connection, rows: Sequence[Row], since: da
     return sights
 
 
-def _find(client: Client, separator: str, rows: Sequence[Row]) -> dict[str, Sight] | None:
+def _find(client: Client, separator: str, rows: Sequence[Row]) -> dict[str, Sight | None] | None:
+    """Find contacts by their keys; None under a key that two of them share."""
     spellings = {text: None for row in rows for text in (_address(row), _address(row).strip(), row.key)}
     params = {"filter[email][in]": separator.join(spellings), "limit": "200"}
-    wanted, found = {row.key for row in rows}, {}
+    wanted, found = {row.key for row in rows}, dict[str, Sight | None]()
     for record in walk(client, "/v1/contacts", params, resource="contacts"):
         key = _email_key(record)
         if key not in wanted:
             return None
-        found[key] = Sight(str(record.get("id")), record)
+        found[str(key)] = None if key in found else Sight(str(record.get("id")), record)
     return found
+
+
+def _reread(
+    client: Client, connection: Connection, rows: Sequence[Row], since: datetime
+) -> list[Sight | None]:
+    """Read contacts by e-mail, and by id where that does not show their record: its address was changed."""
+    by_id = look_by_id("/v1/contacts")
+    sights = _look(client, connection, rows, since)
+    return [
+        sight
+        if not row.crm_id or (sight and sight.crm_id == row.crm_id)
+        else by_id(client, connection, [row], since)[0]
+        for row, sight in zip(rows, sights, strict=True)
+    ]
 
 
 def _address(row: Row) -> str:
@@ -240,4 +255,5 @@ CONTACTS = Write(
     inspect=classic_fields.inspect("contacts"),
     registry=classic_fields.registry_of("contacts"),
     replaces=lambda connection: connection.options.get("batch_update") != "merge",
+    reread=_reread,
 )

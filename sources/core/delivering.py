@@ -1,0 +1,112 @@
+"""Deliver planned rows: sorted into batches by lane, a few of them on their way at a time, until stopped.
+
+What becomes of one batch is `writing`'s.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+
+from sources.core.connector import Lane, Outcome, Row, Verdict
+from sources.core.errors import AuthError, ConnectorError
+from sources.core.lanes import DELETE
+from sources.core.writing import Courier
+
+
+@dataclass(slots=True)
+class Delivery:
+    """How a delivery ended: `error` stopped it early, with what was done before in the log."""
+
+    counts: dict[Verdict, int] = field(default_factory=dict)
+    error: ConnectorError | None = None
+    is_interrupted: bool = False
+
+
+def deliver(
+    courier: Courier,
+    rows: Iterable[Row],
+    *,
+    in_flight: int = 4,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Delivery:
+    """Send rows in their order, batched by lane, with a few requests in flight.
+
+    Ctrl-C lets the requests in flight finish. What stopped the delivery is told, not raised. `advance` is
+    called with the number of rows that got an outcome.
+    """
+    flight = _Flight(courier, advance)
+    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="push")
+    try:
+        for lane, part in batches(courier, rows):
+            if courier.stop.is_set():
+                break
+            flight.running[pool.submit(courier.dispatch, lane, part)] = lane, part
+            if len(flight.running) >= in_flight:
+                flight.land(wait(flight.running, return_when=FIRST_COMPLETED).done)
+    except ConnectorError as error:  # of the look that a row is given before it is sent
+        flight.delivery.error = error
+    except KeyboardInterrupt:
+        flight.delivery.is_interrupted = True
+        courier.stop.set()
+    finally:
+        pool.shutdown(wait=True)
+    flight.land(list(flight.running))
+    flight.read_ids()
+    return flight.delivery
+
+
+class _Flight:
+    """The requests in flight of one delivery, and what came back."""
+
+    def __init__(self, courier: Courier, advance: Callable[[int], None]) -> None:
+        self.courier = courier
+        self.advance = advance
+        self.delivery = Delivery()
+        self.running: dict[Future[list[Outcome]], tuple[Lane, list[Row]]] = {}
+        self.started_at = courier.now()
+        self._nameless: dict[str, list[Row]] = {}
+
+    def land(self, futures: Iterable[Future[list[Outcome]]]) -> None:
+        """Count what finished; the first error stops the delivery, a refused key outranks others."""
+        for future in futures:
+            lane, rows = self.running.pop(future)
+            try:
+                outcomes = future.result()
+            except ConnectorError as error:
+                if self.delivery.error is None or isinstance(error, AuthError):
+                    self.delivery.error = error
+                self.courier.stop.set()
+                continue
+            for outcome in outcomes:
+                self.delivery.counts[outcome.verdict] = self.delivery.counts.get(outcome.verdict, 0) + 1
+            created = {
+                outcome.seq for outcome in outcomes if outcome.verdict == "created" and not outcome.crm_id
+            }
+            if created and lane.look:
+                self._nameless.setdefault(lane.name, []).extend(row for row in rows if row.seq in created)
+            self.advance(len(outcomes))
+
+    def read_ids(self) -> None:
+        """Ask once for the ids of created records that no answer told; without them the next pull tells."""
+        if self.delivery.error or self.delivery.is_interrupted:
+            return
+        for name, rows in self._nameless.items():
+            try:
+                outcomes = self.courier.look(self.courier.write.lanes[name], rows, self.started_at)
+            except ConnectorError:
+                return  # the next pull tells the ids
+            found = [replace(each, verdict="created", reason=None) for each in outcomes if each.crm_id]
+            self.courier.log.outcome("ids", found, at=self.courier.now())
+
+
+def batches(courier: Courier, rows: Iterable[Row]) -> Iterator[tuple[Lane, list[Row]]]:
+    """Sort rows into their lanes and give each full batch, at the end the rest."""
+    waiting: dict[str, list[Row]] = {}
+    for row in rows:
+        name = DELETE if row.action == "delete" else courier.write.lane(row, courier.connection)
+        lane, mine = courier.write.lanes[name], waiting.setdefault(name, [])
+        mine.append(row)
+        if len(mine) >= courier.room(lane):
+            yield lane, waiting.pop(name)
+    for name, mine in waiting.items():
+        yield courier.write.lanes[name], mine
