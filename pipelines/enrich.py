@@ -1,24 +1,24 @@
 """`roundtrip enrich`: build the models into schema `marts`, each after those it reads from.
 
-A model is a file: `NAME.sql` holds one select; `NAME.py` holds `INPUTS` (argument -> table or view) and a
-function `build` that takes those as pandas frames and gives one. Its table is `marts.NAME`. A model that
+A model is a file, and its table is `marts.NAME`; what may stand in it is told by `modelfiles`. A model that
 fails keeps its old table, and those that read from it are left as they are.
 """
 
-import importlib.util
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import duckdb
 
+from pipelines.modelfiles import about_of, reads_of, run_python, select_of
 from pipelines.progress import Progress
 from pipelines.settings import Project
-from pipelines.warehouse import RunRecord, Warehouse, new_run_id, quoted, record_run
+from pipelines.sql_errors import one_line
+from pipelines.warehouse import RunRecord, Warehouse, literal, new_run_id, quoted, record_run
 from sources.core.errors import ConfigError, ConnectorError
 
 
@@ -31,6 +31,7 @@ class Model:
     reads: set[str]
     rows: int | None = None
     status: str = "waiting"
+    took_s: float | None = None
     error: str | None = None
 
 
@@ -60,7 +61,13 @@ class EnrichResult:
         """Give the JSON keys of `roundtrip enrich`."""
         return {
             "models": [
-                {"name": model.name, "rows": model.rows, "status": model.status, "error": model.error}
+                {
+                    "name": model.name,
+                    "rows": model.rows,
+                    "status": model.status,
+                    "took_s": model.took_s,
+                    "error": model.error,
+                }
                 for model in self.models
             ]
         }
@@ -82,10 +89,11 @@ def enrich(
         if not warehouse.exists():
             raise ConfigError("there is no warehouse yet", hint="Run `roundtrip pull` first.")
         with warehouse.generation() as con:
-            con.execute("set variable as_of = ?::date", [as_of or started.date()])
+            day = as_of or started.date()
+            con.execute("set variable as_of = ?::date", [day])
             for model in models:
-                _build(con, model, models)
-                progress.say(f"marts.{model.name}: {model.error or f'{model.rows} rows'}")
+                _build(con, model, models, day)
+                progress.say(f"marts.{model.name}: {model.error or f'{model.rows} rows in {model.took_s} s'}")
             record_run(con, _record(result, started))
     return result
 
@@ -99,12 +107,15 @@ def _found(folder: Path) -> dict[str, Model]:
             f"there are no models in {folder}",
             hint="Set roundtrip.models to the folder of your *.sql and *.py models.",
         )
-    return {path.stem: Model(path.stem, path, _reads(path)) for path in files}
-
-
-def _reads(path: Path) -> set[str]:
-    text = path.read_text(encoding="utf-8")
-    return {name for name in re.findall(r"\bmarts\.\"?(\w+)", text) if name != path.stem}
+    found: dict[str, Model] = {}
+    for path in files:
+        if path.stem in found:
+            raise ConfigError(
+                f"two models are named {path.stem}: {found[path.stem].path.name} and {path.name}",
+                hint="Rename one: a model's file names its table.",
+            )
+        found[path.stem] = Model(path.stem, path, reads_of(path))
+    return found
 
 
 def _chosen(found: dict[str, Model], names: Sequence[str]) -> list[Model]:
@@ -133,66 +144,45 @@ def _ordered(models: Iterable[Model]) -> list[Model]:
         raise ConfigError(f"models read each other in a circle: {circle}", hint="Break it up.") from error
 
 
-def _build(con: duckdb.DuckDBPyConnection, model: Model, models: Sequence[Model]) -> None:
+def _build(con: duckdb.DuckDBPyConnection, model: Model, models: Sequence[Model], as_of: date) -> None:
     broken = sorted(each.name for each in models if each.name in model.reads and each.status != "ok")
     if broken:
         model.status, model.error = "skipped", f"left as it was, since {broken[0]} failed"
         return
+    began = monotonic()
     con.begin()
     try:
-        _create(con, model)
+        _create(con, model, as_of)
         row = con.execute(f"select count(*) from marts.{quoted(model.name)}").fetchone()
         con.commit()
         model.status, model.rows = "ok", int(row[0]) if row else 0
     except (duckdb.Error, ConnectorError) as error:
         con.rollback()
-        model.status, model.error = "failed", _one_line(error)
+        told = one_line(error, "") if isinstance(error, duckdb.Error) else str(error)
+        model.status, model.error = "failed", told
+    model.took_s = round(monotonic() - began, 3)
 
 
-def _create(con: duckdb.DuckDBPyConnection, model: Model) -> None:
+def _create(con: duckdb.DuckDBPyConnection, model: Model, as_of: date) -> None:
     table = f"marts.{quoted(model.name)}"
     if model.path.suffix == ".sql":
-        select = model.path.read_text(encoding="utf-8").strip().rstrip(";")
-        con.execute(f"create or replace table {table} as\n{select}\n")
-        return
-    frame = _run_python(con, model)
-    con.register("built_frame", frame)
-    con.execute(f"create or replace table {table} as select * from built_frame")
-    con.unregister("built_frame")
+        _create_by_sql(con, model, table)
+    else:
+        frame = run_python(con, model.path, as_of=as_of)
+        con.register("built_frame", frame)
+        con.execute(f"create or replace table {table} as select * from built_frame")
+        con.unregister("built_frame")
+    if about := about_of(model.path):
+        con.execute(f"comment on table {table} is {literal(about)}")
 
 
-def _run_python(con: duckdb.DuckDBPyConnection, model: Model) -> Any:
-    spec = importlib.util.spec_from_file_location(f"roundtrip_model_{model.name}", model.path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def _create_by_sql(con: duckdb.DuckDBPyConnection, model: Model, table: str) -> None:
+    select = select_of(con, model.path)
+    statement = f"create or replace table {table} as\n{select}\n"
     try:
-        spec.loader.exec_module(module)
-        frames = {name: con.execute(f"select * from {table}").df() for name, table in module.INPUTS.items()}
-        return module.build(**frames)
-    except duckdb.Error:
-        raise
-    except Exception as error:  # a model is the user's code: whatever it raises is that model's failure
-        line = _line_in(error, model.path)
-        raise ConnectorError(f"{type(error).__name__}: {error}{line}") from error
-
-
-def _line_in(error: Exception, path: Path) -> str:
-    """Tell the last line of the model's file that the error passed through."""
-    trace, line = error.__traceback__, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" ({path.name} line {line})" if line else ""
-
-
-def _one_line(error: Exception) -> str:
-    """Shorten a database error to its message and the model's line; the statement adds one line before it."""
-    lines = str(error).splitlines()
-    place = next((re.search(r"LINE (\d+)", line) for line in lines if line.startswith("LINE")), None)
-    where = f" (line {max(int(place.group(1)) - 1, 1)})" if place else ""
-    return lines[0][:300] + where
+        con.execute(statement)
+    except duckdb.Error as error:
+        raise ConnectorError(one_line(error, statement, file=model.path.name, above=1)) from error
 
 
 def _record(result: EnrichResult, started: datetime) -> RunRecord:
