@@ -1,6 +1,7 @@
 """What the pages for people say is what the code does."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,11 @@ def test_the_test_command_of_the_first_page_is_the_one_ci_calls() -> None:
     command = re.findall(r"^python3 -m venv .*pytest$", README, flags=re.MULTILINE)[0]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert command.removeprefix("python3") in script
+
+
+def test_the_first_page_names_the_dlt_destination_of_every_crm_that_takes_contacts() -> None:
+    for crm in sources.names():
+        takes_contacts = any("contacts" in each.writes for each in sources.load(crm).contracts.values())
+        name = f"{crm}_contacts"
+        assert hasattr(sys.modules[f"sources.{crm}"], name) == takes_contacts
+        assert (f"`{name}`" in README) == takes_contacts

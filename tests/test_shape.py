@@ -51,7 +51,10 @@ CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3, "deliveri
 }
 ONLY_IN = {
     "httpx": {"sources.core.client"},
-    "dlt": {"sources.core.reading", "pipelines.pulling.loading", "pipelines.pull"},
+    "dlt": {
+        *("sources.core.reading", "sources.core.destination", "sources.core.loads"),
+        *("pipelines.pulling.loading", "pipelines.pull"),
+    },
     "pandas": {"pipelines.enrich", "pipelines.frames"},
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "stuff"}

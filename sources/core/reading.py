@@ -70,7 +70,7 @@ def _source_factory(connector: Connector) -> Any:
 
     @dlt.source(name=connector.crm, section=connector.crm)
     def source(api_key: str = dlt.secrets.value, base_url: str | None = None, **options: Any) -> Any:
-        connection = _connection(connector, api_key, base_url, options)
+        connection = connection_of(connector, api_key, base_url, options)
         contract = connector.contract(connection)
         for resource in contract.resources:
             yield _dlt_resource(connector, connection, resource)
@@ -83,9 +83,13 @@ def _source_factory(connector: Connector) -> Any:
     return source
 
 
-def _connection(
+def connection_of(
     connector: Connector, api_key: str, base_url: str | None, options: dict[str, Any]
 ) -> Connection:
+    """Make a connection of what was given, else of dlt's settings under `sources.<crm>`, else of defaults.
+
+    `ConfigError` where the CRM has no address of its own and none is set.
+    """
     import dlt
 
     def setting(name: str) -> Any:

@@ -28,6 +28,7 @@ from sources.core.connector import (
     View,
     columns,
 )
+from sources.core.destination import lazy_destination
 from sources.core.errors import ProtocolError
 from sources.core.reading import lazy_source
 from sources.rally import records, writes
@@ -320,6 +321,7 @@ CONTRACT = Contract(
     },
     feed=FEED,
     probes=PROBES,
+    per_minute=1_000,
 )
 
 CONNECTOR = Connector(
@@ -334,3 +336,4 @@ CONNECTOR = Connector(
 )
 
 rally = lazy_source(CONNECTOR)
+rally_contacts = lazy_destination(CONNECTOR, "contacts")

@@ -11,6 +11,7 @@ Vendor pages: help.reevo.ai, "Public API v2" and "Integrations With Other Tools"
 """
 
 from sources.core.connector import STAGE_OPTIONS, Connection, Connector, Contract, Option, pace_option
+from sources.core.destination import lazy_destination
 from sources.core.reading import lazy_source
 from sources.reevo import v1, v1_writes, v2, v2_writes
 
@@ -47,3 +48,4 @@ CONNECTOR = Connector(
 )
 
 reevo = lazy_source(CONNECTOR)
+reevo_contacts = lazy_destination(CONNECTOR, "contacts")

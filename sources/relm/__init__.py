@@ -16,6 +16,7 @@ without a definition is not sent.
 from urllib.parse import urlsplit
 
 from sources.core.connector import Connection, Connector, Contract, Option
+from sources.core.destination import lazy_destination
 from sources.core.errors import ConfigError
 from sources.core.reading import lazy_source
 from sources.relm import classic, modern
@@ -64,3 +65,4 @@ CONNECTOR = Connector(
 )
 
 relm = lazy_source(CONNECTOR)
+relm_contacts = lazy_destination(CONNECTOR, "contacts")

@@ -28,6 +28,7 @@ from sources.core.connector import (
     columns,
     pace_option,
 )
+from sources.core.destination import lazy_destination
 from sources.core.reading import lazy_source
 from sources.vivre import writes
 
@@ -174,3 +175,4 @@ CONNECTOR = Connector(
 )
 
 vivre = lazy_source(CONNECTOR)
+vivre_contacts = lazy_destination(CONNECTOR, "contacts")
