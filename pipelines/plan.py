@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,11 +17,13 @@ import msgspec
 
 from pipelines.progress import Progress
 from pipelines.pushing.definitions import glance
-from pipelines.pushing.guards import check_guard, last_look, require_pull
+from pipelines.pushing.forecast import forecast, shapes_of
+from pipelines.pushing.guards import check_guard, guard_of, last_look, require_pull
 from pipelines.pushing.identity import shown_key
 from pipelines.pushing.mapping import read_mapping
 from pipelines.pushing.matching import Target
 from pipelines.pushing.outbox import compose
+from pipelines.pushing.summary import fields_changed, held_reasons
 from pipelines.settings import Project, Sync
 from pipelines.warehouse import Warehouse, columns_in, has_table
 from sources import load
@@ -133,7 +135,7 @@ class Plan:
 
 @dataclass(slots=True)
 class PlanResult:
-    """What a plan found, for the command line; `plan` is open only while it is being confirmed."""
+    """What a plan found, for the command line; `guard` is what would stop its push."""
 
     sync: str
     connection: str
@@ -141,6 +143,10 @@ class PlanResult:
     counts: dict[str, int]
     rows: list[dict[str, Any]]
     edited_in_crm: int = 0
+    fields_changed: list[dict[str, Any]] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
+    forecast: dict[str, Any] = field(default_factory=dict)
+    guard: str | None = None
     run_id: str | None = None
     status: str = "ok"
     exit_code: int = 0
@@ -153,6 +159,10 @@ class PlanResult:
             "connection": self.connection,
             "object": self.object,
             "counts": self.counts,
+            "fields_changed": self.fields_changed,
+            "held": self.held,
+            "forecast": self.forecast,
+            "guard": self.guard,
             "rows": self.rows,
         }
 
@@ -207,6 +217,7 @@ def show(made: Plan, most_rows: int | None) -> PlanResult:
         if most_rows is not None and len(rows) >= most_rows:
             break
         rows.append(each)
+    shapes, guard = shapes_of(made), guard_of(made, datetime.now(UTC))
     return PlanResult(
         sync=made.sync.name,
         connection=made.connection.name,
@@ -214,6 +225,10 @@ def show(made: Plan, most_rows: int | None) -> PlanResult:
         counts=made.counts(),
         rows=rows,
         edited_in_crm=made.held.get("drift", 0),
+        fields_changed=fields_changed(made, shapes, rows),
+        held=held_reasons(made),
+        forecast=forecast(made, shapes).payload(),
+        guard=None if guard is None else str(guard),
     )
 
 

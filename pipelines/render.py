@@ -15,12 +15,14 @@ from typing import Any, Protocol, TextIO
 from sources.core.errors import AuthError, ConfigError, ConnectorError, GuardError, LockedError, QuotaError
 
 MAX_ROWS = 1000  # rows of a plan in one JSON object; all with --diff
-_SHOWN_ROWS = 20  # rows of a plan on a terminal; all with --diff
+_SHOWN_ROWS = 20  # rows of a push on a terminal; all with --diff
+_FEW_ROWS = 10  # the same of a plan, which shows more than rows
 _WIDEST = 80
 
 # Control characters, surrogates, line separators, and the marks that turn the reading direction around.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
+_THREE_DAYS_S = 259_200.0
 _SPLIT_SECOND = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+")
 
 _COUNTS = ("create", "update", "unchanged", "rejected", "skipped", "conflict")
@@ -32,7 +34,14 @@ EMPTY: Mapping[str, Mapping[str, Any]] = {
     "pull": {"resources": ()},
     "enrich": {"models": ()},
     "forget": {"done": False, "tables": (), "beyond_reach": ()},
-    "plan": {**_SYNC_KEYS, "counts": dict.fromkeys(_COUNTS, 0)},
+    "plan": {
+        **_SYNC_KEYS,
+        "counts": dict.fromkeys(_COUNTS, 0),
+        "fields_changed": (),
+        "held": (),
+        "forecast": None,
+        "guard": None,
+    },
     "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
     "undo": {**_SYNC_KEYS, "counts": dict.fromkeys((*_DONE_COUNTS, "delete", "deleted"), 0)},
     "drift": {**_SYNC_KEYS, "as_of": None, "counts": dict.fromkeys(("drift", "fields"), 0)},
@@ -310,23 +319,96 @@ def _show_sync(payload: Mapping[str, Any], stream: TextIO, *, all_rows: bool) ->
     if payload["sync"] is None:
         return
     print(plan_line(payload), file=stream)
-    rows = payload["rows"] if all_rows else payload["rows"][:_SHOWN_ROWS]
-    shown = ("action", "status", "key", "reason")
-    table = [{name: row.get(name) for name in shown} | {"fields": _edits(row.get("fields"))} for row in rows]
-    _show_table(table, stream)
+    is_plan = bool(payload.get("forecast"))
+    if is_plan:
+        _show_parts(payload, stream)
+    rows = payload["rows"] if all_rows else payload["rows"][: _FEW_ROWS if is_plan else _SHOWN_ROWS]
+    _show_table([line for row in rows for line in (_by_field(row) if all_rows else [_in_short(row)])], stream)
     listed = sum(payload["counts"].get(name, 0) for name in _COUNTS if name != "unchanged")
     more = max(listed, len(payload["rows"])) - len(rows)
     if more > 0:
         print(f"… and {more:,} more; --diff lists all", file=stream)
+    if is_plan:
+        for line in _forecast_lines(payload):
+            print(line, file=stream)
+
+
+def _show_parts(payload: Mapping[str, Any], stream: TextIO) -> None:
+    """Show what a plan comes to: the fields that change most, and why rows are held back."""
+    fields = [
+        {
+            "field": each["field"],
+            "updates": each["updates"] or None,
+            "creates": each["creates"] or None,
+            "for_example": ", ".join(map(_edit, each["examples"])) or None,
+        }
+        for each in payload["fields_changed"]
+    ]
+    held = [
+        {"held_back": each["reason"], "rows": each["rows"], "what_to_do": each["what_to_do"]}
+        for each in payload["held"]
+    ]
+    for table in (fields, held):
+        if table:
+            print(file=stream)
+            _show_table(table, stream)
+    if payload["rows"]:
+        print(file=stream)
+
+
+def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = ("action", "status", "key", "reason")
+    return {name: row.get(name) for name in shown} | {"fields": _edits(row.get("fields"))}
+
+
+def _by_field(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give a line to each field of a row, the values side by side."""
+    head = {name: row.get(name) for name in ("action", "status", "key", "reason")}
+    edits = (row.get("fields") or {}).items()
+    return [
+        {**head, "field": name, "old": _value(edit.get("old")), "new": _value(edit.get("new"))}
+        for name, edit in edits
+    ] or [head]
+
+
+def _forecast_lines(payload: Mapping[str, Any]) -> list[str]:
+    """Say how many calls a push takes and for how long, and what would stop it."""
+    ahead, lines = payload["forecast"], []
+    if ahead["calls"]:
+        lanes = ", ".join(
+            f"{each['lane']} {each['rows']:,} at {each['rows_a_call']} a call" for each in ahead["lanes"]
+        )
+        limit, quota = ahead["calls_per_minute"], ahead["quota"]
+        pace = "no limit is stated" if limit is None else f"at most {limit:,} calls a minute"
+        used = "" if quota is None else f"; {quota:,} of the monthly quota"
+        calls = "1 call" if ahead["calls"] == 1 else f"{ahead['calls']:,} calls"
+        lines += ["", clean(f"{calls}, about {took(ahead['seconds'])}: {lanes}; {pace}{used}")]
+    if payload["guard"]:
+        lines += ["", clean(f"push would stop: {payload['guard']}")]
+    return lines
+
+
+def took(duration_s: float) -> str:
+    """Say a duration as people do: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d`."""
+    if duration_s < 10:
+        return f"{duration_s:.1f} s"
+    if duration_s >= _THREE_DAYS_S:
+        return f"{duration_s // 86_400:.0f} d"
+    whole = round(duration_s)
+    if whole < 60:
+        return f"{whole} s"
+    unit_s, unit, part_s, part = (3600, "h", 60, "min") if whole >= 3600 else (60, "min", 1, "s")
+    rest = whole % unit_s // part_s
+    return f"{whole // unit_s} {unit}" + (f" {rest} {part}" if rest else "")
 
 
 def _edits(fields: Mapping[str, Any] | None) -> str | None:
     """Say what would change, field by field."""
-    edits = [
-        f"{name}: {_value(edit.get('old'))} → {_value(edit.get('new'))}"
-        for name, edit in (fields or {}).items()
-    ]
-    return "; ".join(edits) or None
+    return "; ".join(f"{name}: {_edit(edit)}" for name, edit in (fields or {}).items()) or None
+
+
+def _edit(edit: Mapping[str, Any]) -> str:
+    return f"{_value(edit.get('old'))} → {_value(edit.get('new'))}"
 
 
 def _value(value: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipelines.render import clean, table_lines
+from pipelines.render import clean, table_lines, took
 from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse
 
@@ -38,7 +38,7 @@ class RunsResult:
         if not self.runs:
             return "No run yet. Begin with `roundtrip pull`.\n"
         names = ("run_id", "command", "started_at", "took", "status", "what")
-        rows = [{**run, "took": _took(run["duration_s"])} for run in self.runs]
+        rows = [{**run, "took": took(run["duration_s"])} for run in self.runs]
         lines = table_lines(names, [[row[name] for name in names] for row in rows])
         errors = [f"{run['run_id']}: {error}" for run in self.runs for error in run["errors"]]
         told = [*lines, "", *map(clean, errors)] if errors else lines
@@ -86,18 +86,6 @@ def _entry(run: RunRecord) -> dict[str, Any]:
         "counts": run.counts,
         "errors": _errors(run),
     }
-
-
-def _took(duration_s: float) -> str:
-    """Say a duration as people do: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
-    if duration_s < 10:
-        return f"{duration_s:.1f} s"
-    whole = round(duration_s)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def summary(counts: Mapping[str, Any]) -> str:

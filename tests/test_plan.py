@@ -328,9 +328,9 @@ def test_max_changes_is_a_share_up_to_one_and_a_number_above(desk: Desk, most: s
         made = make_plan(con, desk.project, "leads")
         if trips:
             with pytest.raises(GuardError, match="max_changes"):
-                check_guard(made)
+                check_guard(made, NOON)
         else:
-            check_guard(made)
+            check_guard(made, NOON)
 
 
 def test_a_share_of_nothing_trips_the_guard(desk: Desk) -> None:
@@ -338,7 +338,7 @@ def test_a_share_of_nothing_trips_the_guard(desk: Desk) -> None:
     desk.mirror()
     desk.model(("ann@example.com", "Anna", None, None))
     with desk.warehouse.reading() as con, pytest.raises(GuardError, match="shows no records"):
-        check_guard(make_plan(con, desk.project, "leads"))
+        check_guard(make_plan(con, desk.project, "leads"), NOON)
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,18 @@
 A plan tells what would stop its push; what a push may send at all is `plan`'s to work out.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from pipelines.render import took
 from pipelines.warehouse import Warehouse, has_table
 from sources.core.connector import Connection, Write
 from sources.core.errors import GuardError
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
-
-_UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
 def check_guard(made: "Plan", now: datetime | None = None) -> None:
@@ -78,7 +77,7 @@ def _half_pulled(made: "Plan") -> GuardError | None:
 def _stale(made: "Plan", now: datetime) -> GuardError | None:
     if made.looked_at is None or now - made.looked_at <= made.sync.max_age:
         return None
-    age, most = shown_span(now - made.looked_at), shown_span(made.sync.max_age)
+    age, most = took((now - made.looked_at).total_seconds()), took(made.sync.max_age.total_seconds())
     return GuardError(
         f"it was last pulled {age} ago, and max_age is {most}; nothing was sent",
         connection=made.connection.name,
@@ -109,11 +108,3 @@ def _share(made: "Plan") -> str:
     if made.has_mirror:
         return "the CRM shows no records"
     return "a share of what the CRM cannot show is not known: give a number"
-
-
-def shown_span(span: timedelta) -> str:
-    """Write a length of time for people, in whole units, two at least: `31 h`."""
-    for unit, name in _UNITS:
-        if span >= 2 * unit:
-            return f"{span // unit} {name}"
-    return f"{max(0, round(span.total_seconds()))} s"

@@ -212,6 +212,8 @@ class Resource:
     `gone_flag` names a field that is true for deleted records, where lists show them.
     `fan_out` asks once per value of another resource, for lists that have no unscoped form.
     `envelope` names a top-level object that holds the record's fields (`attributes`).
+    `about` says what the table holds, `notes` what columns hold (by the vendor's name), where the shared
+    vocabulary does not say it.
     """
 
     name: str
@@ -230,6 +232,8 @@ class Resource:
     gone_flag: str | None = None
     fan_out: tuple[FanOut, ...] = ()
     envelope: str | None = None
+    about: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +334,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a look showed for one row: its record, with an id alone no change since, with neither no record."""
+    """What a look showed for one row: its record; an id alone: no change since; neither: no record."""
 
     crm_id: str | None = None
     record: Mapping[str, Any] | None = None
@@ -362,8 +366,7 @@ class Lane:
     `look(client, connection, rows, since)` reads what the CRM shows now, one sight per row in order, None
     where it cannot tell; `since` is the CRM's time before which nothing of these rows was sent.
     `fallback` names the lane for rows that this one left without effect and without a reason.
-    `gone` is the verdict on a row whose record is not there, where that is no refusal. `calls` is how many
-    requests a batch takes, with that of the lane its rows then always go on to.
+    `gone` is the verdict on a row whose record is not there, where that is no refusal.
     """
 
     name: str
@@ -376,7 +379,7 @@ class Lane:
     look: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
     fallback: str | None = None
     gone: Verdict | None = None
-    calls: int = 1
+    calls: int = 1  # 2 where all its rows go on to the fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,8 +459,7 @@ class Probe:
 class Contract:
     """One documented API contract of a CRM: what it reads, unifies and writes.
 
-    `per_minute` is how many requests the vendor allows a workspace, where its pages name a number. `quota`
-    says what counts against a monthly one, where not only whole requests do.
+    `per_minute`: the vendor's limit, where it states one. `quota`: what counts, beside calls, by the month.
     """
 
     name: str

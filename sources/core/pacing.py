@@ -17,6 +17,8 @@ from typing import Protocol
 
 from sources.core.errors import RateLimitError
 
+SHARE = 0.8  # of a limit that a tenant's other tools live by too
+
 _COOL_DOWN_S = 5.0  # after a 429 that does not say how long to wait
 _SLOWEST_PER_S = 0.1
 _GROWTH_PER_SUCCESS = 0.01  # half a request per second more after fifty successes
@@ -87,7 +89,7 @@ class Budget:
         self,
         *,
         clock: Clock = SYSTEM_CLOCK,
-        share: float = 0.8,
+        share: float = SHARE,
         max_per_minute: int | None = None,
         max_wait_s: float = 900.0,
     ) -> None:

@@ -290,6 +290,7 @@ OPPORTUNITIES = Write(
             _decode_before_shift,
             repeat_s=ALWAYS,
             fallback="shift",
+            calls=2,
         ),
     },
     lane=_opportunity_lane,

@@ -182,4 +182,5 @@ CONTRACT = Contract(
     views=VIEWS,
     writes=modern_writes.WRITES,
     probes=probes.MODERN,
+    quota="rows",
 )
