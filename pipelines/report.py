@@ -59,8 +59,27 @@ def report(
 ) -> ReportResult:
     """Write the page to `out`, by default `roundtrip-report.html` in the working directory.
 
+    The options are those of `compose`.
+    """
+    page = compose(project, connections=connections, since=since, show_keys=show_keys, now=now)
+    path = (out or Path(FILE)).absolute()
+    _write(path, render(page))
+    return ReportResult(path)
+
+
+def compose(
+    project: Project,
+    *,
+    connections: Sequence[str] = (),
+    since: datetime | None = None,
+    show_keys: bool = False,
+    now: datetime | None = None,
+) -> Page:
+    """Ask the warehouse all that the page says.
+
     `since` (default: a year ago) bounds what happened, not what stands open. An empty warehouse gives a page
-    that says what to do. Keys of refused records are masked unless `show_keys`.
+    that says what to do. Keys of refused records are masked unless `show_keys`. A connection that the
+    warehouse does not know and a day to come are a `ConfigError`.
     """
     now = now or datetime.now(UTC)
     if since is not None and since > now:
@@ -69,10 +88,7 @@ def report(
     with warehouse.reading() as con:
         known = _known(con, project, connections)
         scope = Scope(known, since or now - PERIOD, now, show_keys)
-        page = _page(con, scope, warehouse) if known else _empty_page(project, scope)
-    path = (out or Path(FILE)).absolute()
-    _write(path, render(page))
-    return ReportResult(path)
+        return _page(con, scope, warehouse) if known else _empty_page(project, scope)
 
 
 def _known(con: duckdb.DuckDBPyConnection, project: Project, wanted: Sequence[str]) -> list[str]:

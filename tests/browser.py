@@ -33,9 +33,10 @@ class Browser:
         program = chromium()
         assert program is not None
         options = [*FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
-        # The browser reads from descriptor 3 and writes to 4, wherever Python has put our ends.
+        # The browser reads from descriptor 3 and writes to 4, wherever Python has put our ends. It is bash
+        # that moves them, since other shells know descriptors of one digit only.
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec 3<&{here_reads} 4>&{here_writes}; exec "$0" "$@"', program, *options],
+            ["bash", "-c", f'exec 3<&{here_reads} 4>&{here_writes}; exec "$0" "$@"', program, *options],
             pass_fds=(here_reads, here_writes),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

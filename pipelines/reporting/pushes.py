@@ -3,6 +3,8 @@
 Keys are people's addresses mostly: they are masked unless the report is asked to show them.
 """
 
+from collections.abc import Sequence
+
 import duckdb
 
 from pipelines.reporting import wording
@@ -21,6 +23,7 @@ OUTCOMES = {
 }
 _HELD = "('rejected', 'conflict', 'unknown')"
 _SHOWN_REASONS = 50
+_SHOWN_KEYS = 3
 _SHOWN_SYNCS = 30
 
 # A sync's last push is the last run that ended well or noted a record: one that a guard stopped is none.
@@ -112,7 +115,7 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
         select log.sync, log.status, {reason},
             greatest(count(distinct key), count(*) filter (log.run_id = last.run_id)),
             count(*) filter (log.run_id = last.run_id), max(pushed_at),
-            list_distinct(arg_max({key}, pushed_at, 3))
+            arg_max({key}, pushed_at, {3 * _SHOWN_KEYS})
         from roundtrip.push_log as log
         left join last using (sync)
         where list_contains(getvariable('connections'), connection) and log.status in {_HELD}
@@ -132,7 +135,7 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
             sync,
             status,
             reason or wording.NOTHING,
-            ", ".join(key or "(no key)" for key in keys),
+            _some(keys),
             wording.day(at),
             wording.whole(left),
             wording.whole(count),
@@ -162,3 +165,8 @@ def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, i
         ],
     )
     return section, open_count
+
+
+def _some(keys: Sequence[str | None]) -> str:
+    distinct = dict.fromkeys(key or "(no key)" for key in keys)
+    return ", ".join(list(distinct)[:_SHOWN_KEYS])

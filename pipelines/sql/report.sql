@@ -5,17 +5,14 @@
 create or replace temp macro stage_key(stage) as
     coalesce(nullif(lower(trim(regexp_replace(stage, '[\s_-]+', ' ', 'g'))), ''), '(no stage)');
 
--- Who a record is must not travel with the page: addresses keep their first letter and their domain,
--- long numbers nothing.
+-- Who a record is must not travel with the page. Reasons lose addresses and long numbers, and so are the same
+-- for all records with one reason; of a key its first letter is left, and of an address its domain.
 create or replace temp macro masked_text(text) as
     regexp_replace(
-        regexp_replace(
-            text, '([^\s@<>"''(),;:=\[\]{}])[^\s@<>"''(),;:=\[\]{}]*@([^\s@<>"''(),;\[\]{}]+)', '\1***@\2', 'g'
-        ),
-        '\+\d[\d ().-]{5,}\d|\d{9,}', '***', 'g'
+        text, '[^\s@<>"(),;:\[\]]+@[^\s@<>"''(),;\[\]{}]+|\+\d[\d ().-]{5,}\d|\d{9,}', '***', 'g'
     );
 create or replace temp macro masked_key(key) as
-    case when contains(key, '@') and masked_text(key) <> key then masked_text(key) else left(key, 1) || '***' end;
+    left(key, 1) || '***' || coalesce(regexp_extract(key, '^[^@]+(@[^\s@]+\.[^\s@]+)$', 1), '');
 
 create or replace temp table shown_deals as
 select
