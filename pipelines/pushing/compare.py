@@ -70,7 +70,7 @@ def kind_of_type(duckdb_type: str) -> Kind:
 def email_key(value: str) -> str:
     """Trim and lower-case an address, for matching only."""
     # Trimming is dear: most addresses begin and end with a visible character of ASCII.
-    is_trimmed = " and ".join(f"{end} > ' ' and {end} < chr(127)" for end in (value, f"right({value}, 1)"))
+    is_trimmed = " and ".join(f"{end} >= '!' and {end} < chr(127)" for end in (value, f"right({value}, 1)"))
     return f"case when {is_trimmed} then lower({value}) else nullif(lower(trim({value}, {_BLANKS})), '') end"
 
 
