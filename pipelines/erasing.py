@@ -179,7 +179,8 @@ class Eraser:
         self._run(f"delete from roundtrip.ledger where {where}", "roundtrip.ledger", "deleted")
         self._run(
             "update roundtrip.push_log"
-            f" set key = null, crm_id = null, sent = null, replaced = null, error = null where {where}",
+            " set key = null, crm_id = null, sent = null, replaced = null, shown = null,"
+            f" error = null where {where}",
             "roundtrip.push_log",
             "emptied",
         )

@@ -191,6 +191,7 @@ def _sweep_pushes(
         ("ledger", "echo"),
         ("push_log", "sent"),
         ("push_log", "replaced"),
+        ("push_log", "shown"),
     ):
         names = con.execute(
             f"select distinct unnest(json_keys({column})) from roundtrip.{table} where {where}"

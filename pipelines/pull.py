@@ -20,6 +20,7 @@ from typing import Any, TypedDict
 import duckdb
 
 from pipelines import privacy
+from pipelines.dictionary import write_comments
 from pipelines.interrupts import held
 from pipelines.progress import Progress
 from pipelines.pulling import deletions, deltas, history, loading
@@ -334,6 +335,7 @@ class _PullRun:
             history.note_stage_moves(con, {reading.connection: reading.now() for reading, _ in found})
             writes = {each.connection.name: each.contract.writes for each in sessions.values()}
             ledger.settle_echoes(con, writes=writes)
+            write_comments(con)
             record_run(con, self._record(last=last))
         for reading, each in found:
             reading.state = each.state

@@ -68,6 +68,10 @@ DEALS = Resource(
     ),
     _PAGES,
     updated="updatedAt",
+    notes={
+        "amount": "Value; the API tells no currency",
+        "probability": "Chance of winning, taken as percent; the vendor states no scale",
+    },
 )
 
 TASKS = Resource(

@@ -5,7 +5,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.warehouse import has_table, literal, quoted
+from pipelines.warehouse import literal, quoted
 from sources import load
 from sources.core.connector import View
 
@@ -84,14 +84,34 @@ def write_views(con: duckdb.DuckDBPyConnection) -> None:
     known = con.execute(
         "select connection, crm, contract, options from roundtrip.connections order by connection"
     ).fetchall()
+    present = set(
+        con.execute(
+            "select table_schema, table_name from information_schema.tables"
+            " where table_catalog = current_catalog()"
+        ).fetchall()
+    )
     for view in CRM_VIEWS:
         parts = [
             _select(view, connection, crm, mapping, json.loads(options))
             for connection, crm, contract, options in known
             for mapping in load(crm).contracts[contract].views.get(view, ())
-            if has_table(con, connection, mapping.resource)
+            if (connection, mapping.resource) in present
         ]
         body = "\nunion all\n".join(parts) or _empty(view)
+        _replace(con, view, body)
+
+
+def _replace(con: duckdb.DuckDBPyConnection, view: str, body: str) -> None:
+    """Replace a view whose text is another; one that is the same keeps its comments."""
+    con.execute(f"create or replace temp view wanted as\n{body}")
+    texts = con.execute(
+        "select substr(sql, position(' AS ' in sql)) from duckdb_views()"
+        " where (schema_name = 'crm' and view_name = ? and database_name = current_catalog())"
+        " or (temporary and view_name = 'wanted')",
+        [view],
+    ).fetchall()
+    con.execute("drop view temp.wanted")
+    if len(texts) != 2 or texts[0] != texts[1]:
         con.execute(f"create or replace view crm.{view} as\n{body}")
 
 

@@ -44,6 +44,17 @@ select
     round(epoch(coalesce(left_at, now()) - entered_at) / 86400, 3) as days
 from roundtrip.deal_stays;
 
+-- A view that is replaced loses its comments; those of the tables are written by `dictionary`.
+begin;
+comment on view roundtrip.deal_stages is 'One row per stay of a deal in a stage, with its length';
+comment on column roundtrip.deal_stages.connection is 'The connection';
+comment on column roundtrip.deal_stages.id is 'The record''s id in the CRM';
+comment on column roundtrip.deal_stages.stage is 'The stage, as in `crm.deals`';
+comment on column roundtrip.deal_stages.entered_at is 'When the deal came into the stage';
+comment on column roundtrip.deal_stages.left_at is 'When the deal left the stage; null while it is there';
+comment on column roundtrip.deal_stages.days is 'Length of the stay in days, up to now where it goes on';
+commit;
+
 create table if not exists roundtrip.push_log (
     run_id varchar,
     sync varchar,
@@ -59,6 +70,11 @@ create table if not exists roundtrip.push_log (
     batch_id varchar,
     pushed_at timestamptz
 );
+
+-- What reading a row back told: verified, differs or not_seen, and the values; null where it was not asked for.
+-- Older warehouses lack the columns.
+alter table roundtrip.push_log add column if not exists verified varchar;
+alter table roundtrip.push_log add column if not exists shown json;
 
 -- What a CRM accepted from us, per record and field (`sent`), and what it showed for it afterwards (`echo`).
 create table if not exists roundtrip.ledger (

@@ -69,6 +69,7 @@ CONTACTS = Resource(
     strategy=_SINCE,
     updated="updatedAt",
     one="/contacts/{id}",
+    notes={"lifecycleStage": "lead, qualified, opportunity, customer or evangelist"},
 )
 
 COMPANIES = Resource(
@@ -134,6 +135,7 @@ DEALS = Resource(
     strategy=_SINCE,
     updated="updatedAt",
     one="/deals/{id}",
+    notes={"probability": "Chance of winning in percent", "status": "open, won or lost"},
 )
 
 ACTIVITIES = Resource(

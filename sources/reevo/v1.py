@@ -34,6 +34,7 @@ ACCOUNTS = Resource(
     method="POST",
     body={"domain_name": "."},
     variants=_ASKED,
+    notes={"status": "Status; of its values only CUSTOMER is documented"},
 )
 
 OPPORTUNITIES = Resource(

@@ -51,6 +51,7 @@ CONTACTS = Resource(
     ),
     _PAGES,
     one="/contacts/{id}",
+    notes={"stage": "new, qualified, proposal or won"},
 )
 
 # Fields as documented for writing; the list itself is a guess that only an answer confirms (fact sheet B1).
@@ -68,6 +69,7 @@ DEALS = Resource(
     ),
     _PAGES,
     optional=True,
+    notes={"value": "Value in minor units, as far as the connection's `minor_units` says so"},
 )
 
 ACTIVITIES = Resource(
