@@ -332,7 +332,7 @@ def test_runs_that_no_generation_holds_yet_count(tmp_path: Path) -> None:
     Warehouse(made.warehouse).note_run(RunRecord("r2", "pull", later, later, "ok", counts))
     found = sections(made)
     assert readable(found["runs"].title) == "2 runs since 20 Mar 2025, 1 did not end well"
-    assert found["freshness"].title == "1 of 3 resources are late or failing: relm.tasks"
+    assert found["freshness"].title == "1 of 3 resources is late or failing: relm.tasks"
 
 
 # -- what is asked for ---------------------------------------------------------------------------

@@ -53,10 +53,11 @@ def test_each_chart_is_shown_once_whatever_the_screen(browser: Browser, page: Pa
     assert shown[0] > 0
 
 
-def test_letters_of_a_chart_are_not_shrunk_on_a_phone(browser: Browser, page: Path) -> None:
-    browser.open(page, width_px=360)
+@pytest.mark.parametrize("width_px", [1280, 820, 360])
+def test_letters_of_a_chart_are_shrunk_on_no_screen(browser: Browser, page: Path, width_px: int) -> None:
+    browser.open(page, width_px=width_px)
     heights = browser.ask(
-        "[...document.querySelectorAll('.phone svg text')].map(each => each.getBoundingClientRect().height)"
+        "[...document.querySelectorAll('svg text')].map(each => each.getBoundingClientRect().height)"
     )
     assert min(height for height in heights if height) >= 11
 

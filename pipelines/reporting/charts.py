@@ -253,7 +253,7 @@ def _columns_spec(width_px: int, values: Sequence[Spec], x: Spec, unit: str, *, 
         "encoding": {
             "x": x,
             "x2": {"field": "to"},
-            "y": {"field": "foot", "type": "quantitative", "axis": _count_axis(unit)},
+            "y": {"field": "foot", "type": "quantitative", "axis": _count_axis(unit, values)},
             "y2": {"field": "top"},
             "color": {"field": "color", "type": "nominal", "scale": None},
             "description": {"field": "described"},
@@ -261,7 +261,9 @@ def _columns_spec(width_px: int, values: Sequence[Spec], x: Spec, unit: str, *, 
     }
 
 
-def _count_axis(unit: str) -> Spec:
+def _count_axis(unit: str, values: Sequence[Spec]) -> Spec:
+    tops = [value["top"] for value in values]
+    span = max(*tops, 0) - min(*tops, 0)
     return {
         "title": unit,
         "titleAlign": "left",
@@ -271,8 +273,7 @@ def _count_axis(unit: str) -> Spec:
         "titleAnchor": "start",
         "domain": False,
         "ticks": False,
-        "tickCount": 5,
-        "tickMinStep": 1,
+        "tickCount": max(1, min(5, int(span))),  # counts have no halves
         "labelExpr": "format(abs(datum.value), ',')",
     }
 

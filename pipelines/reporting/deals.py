@@ -13,6 +13,7 @@ from pipelines.reporting.scope import MAX_CURRENCIES, Scope, rows
 from pipelines.reporting.sections import Section, Table, Tile
 
 _FEWEST = 5  # deals below which a stage's share is chance and not named in a title
+_LONGEST_CODE = 8
 
 Amounts = dict[str, Decimal]
 
@@ -23,8 +24,8 @@ def stage_name(key: str) -> str:
 
 
 def unit_of(currency: str) -> str:
-    """Name a currency, also one that the CRM does not tell."""
-    return currency or "(no currency)"
+    """Name a currency, also one that the CRM does not tell, or that is no code at all."""
+    return (currency if len(currency) <= _LONGEST_CODE else f"{currency[:_LONGEST_CODE]}…") or "(no currency)"
 
 
 def _currencies(con: duckdb.DuckDBPyConnection) -> list[str]:

@@ -62,7 +62,8 @@ def freshness(con: duckdb.DuckDBPyConnection, scope: Scope, looked: Looked) -> t
     served = sum(row[2] != "not served" for row in body)
     title = f"All {wording.counted(served, 'resource')} were read within the last 24 hours"
     if late:
-        title = f"{len(late)} of {wording.counted(served, 'resource')} are late or failing: {_some(late)}"
+        verb = "is" if len(late) == 1 else "are"
+        title = f"{len(late)} of {wording.counted(served, 'resource')} {verb} late or failing: {_some(late)}"
     section = Section(
         "freshness",
         topic,
