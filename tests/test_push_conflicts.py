@@ -112,7 +112,7 @@ def test_a_record_deleted_since_the_pull_is_not_revived(shop: Open) -> None:
     relm = shop("relm")
     (gone,) = wanted(relm, 1)
     relm.box.tenant("relm").delete("contacts", relm.contact(gone)["id"])
-    assert told(relm.push())[gone.lower()] == ("conflict", "gone_in_crm")
+    assert told(relm.push())[gone.lower()] == ("conflict", "gone")
     assert relm.contacts(gone) == []
 
 

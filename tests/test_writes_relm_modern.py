@@ -160,7 +160,7 @@ def test_an_update_alone_names_the_version_it_was_planned_on(relm: Open) -> None
         crm.send("contacts", row)[0],
         crm.send("contacts", replace(row, fields={"phone": "+2"}))[0],
     )
-    assert (first.verdict, second.verdict) == ("updated", "rejected")
+    assert (first.verdict, second.verdict) == ("updated", "conflict")
     assert str(second.reason).startswith("version_conflict: The record is at version")
     assert crm.record("contacts", held["id"])["phone"] == "+1"
 
@@ -367,6 +367,18 @@ def test_an_edit_made_since_the_plan_is_not_overwritten_by_a_single_update(tmp_p
         desk.model(f"select '{known['email']}' as email, '+1' as phone")
         box.tenant(NAME).edit("contacts", known["id"], phone="by hand")
         result = desk.push()
-        assert result.counts["rejected"] == 1
-        assert "version_conflict" in result.rows[0]["reason"]
+        assert (result.counts["conflict"], result.exit_code) == (1, 1)
+        assert result.rows[0]["reason"] == "edited_since_plan: phone"
         assert box.tenant(NAME).find("contacts", id=known["id"])["phone"] == "by hand"
+
+
+def test_a_version_that_moved_for_another_field_is_taken_up_and_the_update_lands(tmp_path: Path) -> None:
+    with Sandbox(records=5, also={NAME: NAME}) as box:
+        known = box.tenant(NAME).records("contacts")[0]
+        desk = Desk(tmp_path, box, NAME, a_sync("contacts", "email", "email", "phone"), update_by="patch")
+        desk.pull(f"{NAME}.contacts")
+        desk.model(f"select '{known['email']}' as email, '+1' as phone")
+        box.tenant(NAME).edit("contacts", known["id"], first_name="by hand")
+        assert desk.push().counts["updated"] == 1
+        shown = box.tenant(NAME).find("contacts", id=known["id"])
+        assert (shown["phone"], shown["first_name"]) == ("+1", "by hand")

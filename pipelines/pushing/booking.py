@@ -17,7 +17,7 @@ from sources.core.journal import Booked, Header, Story
 _COLUMNS = (
     "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json',"
     " replaced: 'json', error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz',"
-    " sent_at: 'timestamptz'}"
+    " sent_at: 'timestamptz', verified: 'varchar', shown: 'json'}"
 )
 
 
@@ -33,9 +33,10 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
     con.execute("delete from roundtrip.push_log where run_id = ?", [header.run_id])
     con.execute(
         f"""
-        insert into roundtrip.push_log
+        insert into roundtrip.push_log (run_id, sync, connection, object, key, crm_id, action, status, sent,
+            replaced, error, batch_id, pushed_at, verified, shown)
         select $run_id, $sync, $connection, $object, {shown_key_sql("key")}, crm_id, action, status, sent,
-            replaced, error, batch_id, pushed_at
+            replaced, error, batch_id, pushed_at, verified, shown
         from booked
         """,
         {**_names(header), "run_id": header.run_id, "sync": header.sync},

@@ -20,6 +20,7 @@ REASONS: Mapping[str, str] = {
     "not_there": "the record that this id or key once named is gone: take the row out of the model",
     "edited_on_both_sides": 'both sides changed it: settle it by hand, or set conflicts = "model_wins"',
     "edited_in_crm": "somebody edited it in the CRM after our push: it stays; `roundtrip drift` lists it",
+    "edited_since_plan": "somebody edited it in the CRM since the last pull: pull, then plan again",
     # of what we do not know yet
     "awaiting_pull": "we created it, and its id is not known yet: pull, then push again",
     "id_not_known": "no answer ever told the record's id: change it in the CRM by hand",

@@ -3,16 +3,19 @@
 Reads plans and journals only. Sending and booking are left to `sending`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pipelines.plan import Held, Plan, entry
+from pipelines.pushing.verifying import differing
 from sources.core.delivering import Delivery
 from sources.core.errors import AuthError, ConnectorError
 from sources.core.journal import Booked, Story
 
+_NOT_CLEAN = ("rejected", "unknown", "conflict", "differs", "not_seen")
 LOGGED = ("rejected", "skipped", "conflict")  # what is held back and stands in the log
 
 
@@ -64,6 +67,7 @@ def recount(result: PushResult, story: Story, made: Plan) -> None:
     for name in ("created", "updated", "rejected", "skipped", "conflict"):
         result.counts[name] = counts[name]
     result.counts["unknown"] = counts["unknown"] + made.held.get("unknown", 0)
+    result.counts |= Counter(row.verified for row in story.booked if row.verified)
 
 
 def tally(booked: list[Booked]) -> dict[str, int]:
@@ -82,9 +86,7 @@ def close(result: PushResult, delivery: Delivery) -> None:
         result.status, result.exit_code = "interrupted", 130
     elif isinstance(delivery.error, AuthError):
         result.status, result.exit_code = "refused", 3
-    elif isinstance(delivery.error, ConnectorError) or any(
-        result.counts[name] for name in ("rejected", "unknown", "conflict")
-    ):
+    elif isinstance(delivery.error, ConnectorError) or any(result.counts.get(name) for name in _NOT_CLEAN):
         result.status, result.exit_code = "failed", 1
 
 
@@ -92,7 +94,20 @@ def told(row: Booked) -> dict[str, Any]:
     """Make the entry of a row as it was booked; the action of one that was not sent is its status."""
     held = Held(row.key, row.crm_id, row.action, row.status, row.error, row.sent, row.replaced)
     action = row.action if row.batch_id else row.status
-    return {**entry(held, action=action, reason=row.error), "status": row.status}
+    made = {**entry(held, action=action, reason=row.error), "status": row.status}
+    return made if row.verified is None else made | _verified(row, made["fields"])
+
+
+def _verified(row: Booked, fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Make the part of an entry that tells what reading back showed, each other value beside its field."""
+    names = differing(row)
+    shown = {name: {**fields[name], "shown": row.shown[name]} for name in names}
+    reason = f"differs: {', '.join(names)}" if names else row.verified
+    return {
+        "verified": row.verified,
+        "reason": None if row.verified == "verified" else reason,
+        "fields": fields | shown,
+    }
 
 
 def held_back(made: Plan, *statuses: str) -> Iterator[dict[str, Any]]:

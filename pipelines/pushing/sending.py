@@ -22,6 +22,7 @@ from pipelines.pushing.results import (
     unsent,
 )
 from pipelines.pushing.settling import journal_folder, publish
+from pipelines.pushing.verifying import verify
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id
 from sources import load
 from sources.core import journal as journals
@@ -35,10 +36,14 @@ from sources.core.writing import Courier, Recheck
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How a plan is carried out; `command` names the run, `push SYNC` where it is empty."""
+    """How a plan is carried out; `command` names the run, `push SYNC` where it is empty.
+
+    With `verify`, every written record is read back afterwards.
+    """
 
     in_flight: int = 4
     command: str = ""
+    verify: bool = False
 
 
 def carry_out(made: Plan, warehouse: Warehouse, progress: Progress, how: Sending | None = None) -> PushResult:
@@ -73,10 +78,13 @@ class _Run:
             check = _inspect(session, made)
             journal = self._begin()
             try:
-                delivery = self._send(session, journal, check)
+                courier = self._courier(session, journal)
+                delivery = self._send(courier, journal, check)
+                story = journals.read(journal.path) or Story(self._header())
+                if self.how.verify and not delivery.is_interrupted:
+                    self._verify(courier, story, journal, delivery)
             finally:
                 journal.close()
-        story = journals.read(journal.path) or Story(self._header())
         result.rows = [*map(told, story.booked), *held_back(made, "unknown")]
         recount(result, story, made)
         close(result, delivery)
@@ -89,17 +97,15 @@ class _Run:
         journal.adopted(booked_held(held, self.started_at) for held in self.made.held_back("adopt"))
         return journal
 
+    def _courier(self, session: Session, journal: Journal) -> Courier:
+        write = session.contract.writes[self.made.write.object]
+        recheck = _recheck(self.made, self.warehouse)
+        return Courier(session, write, journal, run_id=self.run_id, recheck=recheck)
+
     def _send(
-        self, session: Session, journal: Journal, check: Callable[[Row], str | None] | None
+        self, courier: Courier, journal: Journal, check: Callable[[Row], str | None] | None
     ) -> Delivery:
         made = self.made
-        courier = Courier(
-            session,
-            session.contract.writes[made.write.object],
-            journal,
-            run_id=self.run_id,
-            recheck=_recheck(made, self.warehouse),
-        )
         task = self.progress.start(self.command, made.changes)
         rows = made.outbox() if check is None else _checked(made.outbox(), check, journal, self.started_at)
         delivery = deliver(
@@ -110,6 +116,11 @@ class _Run:
         )
         self.progress.done(task)
         return delivery
+
+    def _verify(self, courier: Courier, story: Story, journal: Journal, delivery: Delivery) -> None:
+        self.progress.say(f"{self.command}: reading back what was written")
+        error = verify(courier, story, journal, in_flight=self.how.in_flight)
+        delivery.error = delivery.error or error
 
     def _header(self) -> Header:
         made = self.made

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ class Booked:
     """One row of a push as `roundtrip.push_log` takes it; `status` is a status of the interface.
 
     It was in the CRM's hands from `sent_at` on; at `pushed_at` what became of it was known. A look at the
-    CRM in between may have come too early to find it.
+    CRM in between may have come too early to find it. `verified` and `shown` are what reading it back told:
+    verified, differs or not_seen, and the values.
     """
 
     key: str | None
@@ -57,6 +58,9 @@ class Booked:
     batch_id: str | None
     pushed_at: str
     sent_at: str | None = None
+    seq: int | None = None
+    verified: str | None = None
+    shown: Any = None
 
 
 @dataclass(slots=True)
@@ -126,6 +130,11 @@ class Journal:
         """Keep rows that a look just before the sending held back, with what it showed."""
         verdicts = {each.seq: each for each in outcomes}
         self.held(booked_unsent(row, verdicts[row.seq].verdict, verdicts[row.seq].reason, at) for row in rows)
+
+    def shown(self, rows: Iterable[Booked]) -> None:
+        """Keep what the CRM showed when rows were read back."""
+        told = [{"seq": row.seq, "verified": row.verified, "shown": row.shown} for row in rows]
+        self.append({"type": "shown", "rows": told})
 
     def held(self, rows: Iterable[Booked]) -> None:
         """Keep rows that are not sent, with the reason."""
@@ -207,6 +216,7 @@ class _Reader:
         self.batches: dict[str, Batch] = {}
         self.asked: dict[int, str] = {}  # seq -> the batch that carried it last
         self.told: dict[int, tuple[Outcome, str]] = {}
+        self.shown: dict[int, tuple[str, Any]] = {}
 
     def take(self, entry: dict[str, Any]) -> None:
         kind = entry["type"]
@@ -219,6 +229,8 @@ class _Reader:
         elif kind == "outcome":
             for told in entry["rows"]:
                 self.told[told["seq"]] = Outcome(**told), entry["at"]
+        elif kind == "shown":
+            self.shown |= {told["seq"]: (told["verified"], told["shown"]) for told in entry["rows"]}
         else:
             rows = [Booked(**row) for row in entry["rows"]]
             (self.story.booked if kind == "held" else self.story.adopted).extend(rows)
@@ -232,7 +244,11 @@ class _Reader:
             for row in mine:
                 outcome, at = self.told[row.seq]
                 if outcome.verdict in _CLOSED:
-                    self.story.booked.append(booked_row(row, outcome, batch, at))
+                    booked = booked_row(row, outcome, batch, at)
+                    if row.seq in self.shown:
+                        verified, shown = self.shown[row.seq]
+                        booked = replace(booked, verified=verified, shown=shown)
+                    self.story.booked.append(booked)
 
 
 def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
@@ -249,6 +265,7 @@ def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
         batch_id=batch.id,
         pushed_at=at,
         sent_at=batch.sent_at.isoformat(),
+        seq=row.seq,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sources.core.bodies import is_echo, is_same, value_at
 from sources.core.connector import Outcome, Row, Sight, Verdict, Write
 
-GONE = "gone_in_crm"
+GONE = "gone"
 EDITED = "edited_since_plan"
 
 

@@ -126,8 +126,20 @@ class Records:
         records = self._changed(client, rows, since) if len(rows) > _READ_ALONE else None
         if records is None:
             return self.look_by_id(client, connection, rows, since)
+        nameless = [row for row in rows if not row.crm_id]
+        found = (
+            dict(
+                zip(
+                    (row.seq for row in nameless), self.look(client, connection, nameless, since), strict=True
+                )
+            )
+            if nameless
+            else {}
+        )
         return [
-            sight_of(records.get(row.crm_id), is_absent=False) or Sight(row.crm_id) if row.crm_id else None
+            sight_of(records.get(row.crm_id), is_absent=False) or Sight(row.crm_id)
+            if row.crm_id
+            else found[row.seq]
             for row in rows
         ]
 
