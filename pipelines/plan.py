@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 
 from pipelines.progress import Progress
+from pipelines.pushing import planfile
 from pipelines.pushing.definitions import glance
 from pipelines.pushing.forecast import forecast, shapes_of
 from pipelines.pushing.guards import check_guard, guard_of, last_look, require_pull
@@ -127,6 +129,12 @@ class Plan:
             action = "skipped" if held.status == "unknown" else held.status
             yield entry(held, action=action, reason=held.reason)
 
+    def count_again(self, *, unchanged: int) -> None:
+        """Count anew, and seal anew, after rows were taken out of the plan."""
+        self.sent, self.held = _counted(self)
+        self.unchanged = unchanged
+        self.seal = seal_of(self)
+
     @property
     def last_seq(self) -> int:
         """Give the place of the last row that may be sent."""
@@ -167,8 +175,13 @@ class PlanResult:
         }
 
 
-def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) -> PlanResult:
-    """Work out what a push would do and list it: all rows with `diff`, else the first 1,000."""
+def plan(
+    project: Project, sync: str, *, diff: bool = True, out: Path | None = None, progress: Progress
+) -> PlanResult:
+    """Work out what a push would do and list it: all rows with `diff`, else the first 1,000.
+
+    With `out` the sealed plan is written to that file, for `push` to carry out.
+    """
     warehouse = Warehouse(project.warehouse)
     if left_over(warehouse.home / "journal"):
         progress.say(
@@ -178,6 +191,9 @@ def plan(project: Project, sync: str, *, diff: bool = True, progress: Progress) 
         made = make_plan(con, project, sync)
         glance(made, progress)
         result = show(made, None if diff else LISTED_ROWS)
+        if out is not None:
+            rows = planfile.write(made, out)
+            progress.say(f"{out}: {rows:,} rows, sealed; it holds personal data as the plan does")
     if result.edited_in_crm:
         edited = f"{result.edited_in_crm} records were edited in the CRM after our push"
         progress.say(f"{sync}: {edited} and stay as they are")
@@ -292,20 +308,22 @@ def count_rows(made: Plan, target: Target) -> None:
     con = made.con
     if target.has_mirror:
         made.live = _number(con, f"select count(*) from {target.table} where _deleted_at is null")
-    made.sent = dict(
-        con.execute(
-            "select action, count(*) from plan_rows where status = 'planned' and seq <= ? group by 1",
-            [made.last_seq],
-        ).fetchall()
-    )
-    made.held = dict(
-        con.execute("select status, count(*) from plan_rows where status <> 'planned' group by 1").fetchall()
-    )
+    made.sent, made.held = _counted(made)
     made.unchanged = _number(
         con,
         "select (select candidates from plan_size) - count(distinct key) from plan_rows"
         " where status not in ('drift', 'adopt')"
         " and coalesce(reason, '') not in ('invalid_key', 'duplicate_key')",
+    )
+
+
+def _counted(made: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the rows to send by action, those held back by status."""
+    sent = "select action, count(*) from plan_rows where status = 'planned' and seq <= ? group by 1"
+    held = "select status, count(*) from plan_rows where status <> 'planned' group by 1"
+    return (
+        dict(made.con.execute(sent, [made.last_seq]).fetchall()),
+        dict(made.con.execute(held).fetchall()),
     )
 
 

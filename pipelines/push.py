@@ -5,10 +5,14 @@ settle what an earlier, killed push left open; plan; guard; ask; send and book.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
-from pipelines.plan import PlanResult, check_guard, make_plan, plan, show
+import duckdb
+
+from pipelines.plan import LISTED_ROWS, Plan, PlanResult, check_guard, make_plan, plan, show
 from pipelines.progress import Progress
-from pipelines.pushing import definitions
+from pipelines.pushing import definitions, planfile
+from pipelines.pushing.handover import restrict
 from pipelines.pushing.results import PushResult, unsent
 from pipelines.pushing.sending import Sending, carry_out
 from pipelines.pushing.settling import settle_left_over
@@ -28,18 +32,25 @@ def push(  # noqa: PLR0913 (one per option, all by name)
     confirm: Callable[[PlanResult], bool],
     progress: Progress,
     create_fields: bool = False,
+    verify: bool = False,
+    plan_file: Path | None = None,
     in_flight: int = 4,
 ) -> PushResult:
     """Send what the plan of a sync shows, at most `limit` records of it, after `confirm` agreed.
 
-    With `create_fields`, custom fields that the CRM does not define yet are defined before the first row.
+    With `create_fields`, custom fields that the CRM does not define yet are defined before the first row;
+    with `verify`, what was written is read back and compared. With `plan_file` the rows of that file are
+    sent, exactly as they stand there, or none.
     Raises `ConfigError`, `GuardError` and `LockedError` before the first byte is sent. What stops the push
     later is told in the result, with what was done booked.
     """
     warehouse = Warehouse(project.warehouse)
+    if plan_file is not None and limit is not None:
+        raise ConfigError("--limit and --plan do not go together", hint="The file says what is sent.")
+    handed = None if plan_file is None else planfile.read(plan_file, sync)
     if dry_run:
         with warehouse.reading() as con:
-            made = make_plan(con, project, sync, limit=limit)
+            made = _made(con, project, sync, limit=limit, handed=handed)
             if not create_fields:
                 definitions.glance(made, progress)
             return unsent(made)
@@ -47,14 +58,29 @@ def push(  # noqa: PLR0913 (one per option, all by name)
     with warehouse.lock(f"roundtrip push {sync}"):
         settle_left_over(project, warehouse, progress)
         with warehouse.reading() as con:
-            made = make_plan(con, project, sync, limit=limit)
+            made = _made(con, project, sync, limit=limit, handed=handed)
             check_guard(made)
             lacking = definitions.undefined(made)
             if create_fields and lacking:
                 progress.say(f"{sync}: these custom fields will be defined: {', '.join(lacking)}")
             else:
                 definitions.refuse(made, lacking)
-            if made.changes and not confirm(show(made, None)):
+            if made.changes and not confirm(show(made, LISTED_ROWS)):
                 raise ConfigError(f"push {declared.name}: not confirmed, nothing was sent")
             definitions.define(made, lacking)
-            return carry_out(made, warehouse, progress, Sending(in_flight=in_flight))
+            return carry_out(made, warehouse, progress, Sending(in_flight=in_flight, verify=verify))
+
+
+def _made(
+    con: duckdb.DuckDBPyConnection,
+    project: Project,
+    sync: str,
+    *,
+    limit: int | None,
+    handed: planfile.PlanFile | None,
+) -> Plan:
+    """Plan a sync now; of a plan that was handed over, what the file holds and nothing else."""
+    made = make_plan(con, project, sync, limit=limit)
+    if handed is not None:
+        restrict(made, handed)
+    return made

@@ -1,5 +1,6 @@
 """Commands that show and carry out what goes to a CRM, and take it back: `plan`, `push`, `undo`, `drift`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,18 +12,25 @@ from sources.core.errors import ConfigError
 
 
 def plan(
-    sync: Annotated[str, typer.Argument(metavar="SYNC")], all_rows: AllRows = False, as_json: AsJson = False
+    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the sealed plan to a file, for `push --plan FILE`."),
+    ] = None,
+    all_rows: AllRows = False,
+    as_json: AsJson = False,
 ) -> int:
     """Show what a push would do, field by field.
 
-    Sends nothing and changes nothing, in the CRM or in the warehouse.
+    Sends nothing and changes nothing, in the CRM or in the warehouse. A file written with --out holds the
+    records' values, personal data included; only its owner can read it.
     """
 
     def work(progress: Progress) -> render.Result:
         from pipelines.plan import plan as run_plan
         from pipelines.settings import load_project
 
-        return run_plan(load_project(), sync, diff=all_rows, progress=progress)
+        return run_plan(load_project(), sync, diff=all_rows, out=out, progress=progress)
 
     return run("plan", work, as_json=as_json, all_rows=all_rows)
 
@@ -33,6 +41,15 @@ def push(
     limit: Annotated[int | None, typer.Option(help="Send at most so many records.", min=1)] = None,
     create_fields: Annotated[
         bool, typer.Option("--create-fields", help="Define custom fields that the CRM lacks.")
+    ] = False,
+    plan_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan", metavar="FILE", help="Send exactly what `plan --out FILE` wrote, or stop with exit 5."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back what was written, and list what differs.")
     ] = False,
     yes: Yes = False,
     all_rows: AllRows = False,
@@ -55,6 +72,8 @@ def push(
             dry_run=dry_run,
             limit=limit,
             create_fields=create_fields,
+            verify=verify,
+            plan_file=plan_file,
             confirm=confirm,
             progress=progress,
         )
