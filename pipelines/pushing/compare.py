@@ -23,7 +23,11 @@ _FORMS: dict[Kind, Form] = {
 }
 # What surrounds an address in spreadsheets: spaces, tabs, line breaks, no-break spaces.
 _BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
-_ADDRESS = r'^[^@\s,;:<>()"\[\]\\]+@([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$'
+# Neither spaces nor invisible characters: a mark of byte order before an address would make another record.
+_ADDRESS = (
+    r'^[^@\s\p{Z}\p{C},;:<>()"\[\]\\]+@'
+    r"([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$"
+)
 _HOST = r"^([\p{L}\p{N}_]([\p{L}\p{N}_-]*[\p{L}\p{N}_])?\.)+[\p{L}\p{N}-]{2,}$"
 _HOST_IN = r"^(?:(?:[a-z][a-z0-9+.-]*:)?//)?(?:www\.)?([^/?#:]*)"  # of a domain or an address on the web
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # as JSON spells it
@@ -68,10 +72,11 @@ def kind_of_type(duckdb_type: str) -> Kind:
 
 
 def email_key(value: str) -> str:
-    """Trim and lower-case an address, for matching only."""
+    """Trim and lower-case an address, for matching only; letters with accents count however composed."""
     # Trimming is dear: most addresses begin and end with a visible character of ASCII.
     is_trimmed = " and ".join(f"{end} >= '!' and {end} < chr(127)" for end in (value, f"right({value}, 1)"))
-    return f"case when {is_trimmed} then lower({value}) else nullif(lower(trim({value}, {_BLANKS})), '') end"
+    key = f"case when {is_trimmed} then lower({value}) else nullif(lower(trim({value}, {_BLANKS})), '') end"
+    return f"nfc_normalize({key})"
 
 
 def is_address(key: str) -> str:
