@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.reporting import deals, leads, pushes, upkeep, wording
+from pipelines.reporting import deals, leads, moves, pushes, upkeep, wording
 from pipelines.reporting.page import Page, render
 from pipelines.reporting.scope import Scope, narrow
 from pipelines.reporting.sections import Section, Tile
@@ -115,8 +115,8 @@ def _page(con: duckdb.DuckDBPyConnection, scope: Scope, warehouse: Warehouse) ->
     sections: list[Section] = [
         deals.pipeline(con),
         deals.closings(con, scope),
-        deals.conversion(con, scope),
-        deals.stays(con),
+        moves.conversion(con, scope),
+        moves.stays(con),
         leads.activities(con, scope),
         leads.scores(con),
         fresh,

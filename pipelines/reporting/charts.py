@@ -15,7 +15,6 @@ from pipelines.render import clean
 
 WIDE_PX, PAPER_PX, HALF_PX, PHONE_PX = 1070, 690, 600, 320
 _SVG = "http://www.w3.org/2000/svg"
-_LONGEST = 28  # letters of a name beside a bar
 
 Spec = dict[str, Any]
 
@@ -180,17 +179,12 @@ def _name_px(width_px: int) -> int:
 def _bar_row(part: Bar, unit: str) -> Spec:
     of = f"{part.name}, {part.kind}" if part.kind else part.name
     return {
-        "name": _short(part.name),
+        "name": clean(part.name),
         "kind": part.kind,
         "label": part.label,
         "color": part.color,
         "described": clean(f"{of}: {part.value:,.10g} {unit}"),
     }
-
-
-def _short(text: str) -> str:
-    shown = clean(text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)

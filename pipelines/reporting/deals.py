@@ -1,4 +1,4 @@
-"""The report's questions about deals: what is open, how it moves, how long it stands, how it ends."""
+"""The report's questions about deals: what is open, what was won and lost."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -8,19 +8,13 @@ from typing import Any
 import duckdb
 
 from pipelines.reporting import wording
-from pipelines.reporting.charts import WIDE_PX, Bar, Chart, Column, bars, columns, grouped
+from pipelines.reporting.charts import Bar, Chart, Column, bars, columns
 from pipelines.reporting.scope import MAX_CURRENCIES, Scope, rows
 from pipelines.reporting.sections import Section, Table, Tile
 
-_FEWEST = 5  # deals below which a stage's share is chance and not named in a title
 _LONGEST_CODE = 8
 
 Amounts = dict[str, Decimal]
-
-
-def stage_name(key: str) -> str:
-    """Write a stage as a reader knows it."""
-    return key[:1].upper() + key[1:]
 
 
 def unit_of(currency: str) -> str:
@@ -106,7 +100,7 @@ def pipeline(con: duckdb.DuckDBPyConnection) -> Section:
     return Section(
         "pipeline",
         topic,
-        f"{wording.counted(sum(counts.values()), 'open deal')}, most of them in {stage_name(most)}"
+        f"{wording.counted(sum(counts.values()), 'open deal')}, most of them in {wording.capital(most)}"
         f" ({wording.whole(counts[most])})",
         note="Amounts are added within a currency only.",
         charts=[_stage_chart(counts), *_amount_charts(counts, amounts, currencies)],
@@ -115,7 +109,7 @@ def pipeline(con: duckdb.DuckDBPyConnection) -> Section:
 
 
 def _stage_chart(counts: dict[str, int]) -> Chart:
-    parts = [Bar(stage_name(stage), count, wording.whole(count)) for stage, count in counts.items()]
+    parts = [Bar(wording.capital(stage), count, wording.whole(count)) for stage, count in counts.items()]
     return bars("Open deals by stage", parts, unit="deals", title="Deals")
 
 
@@ -127,7 +121,7 @@ def _amount_charts(
         values = {stage: amounts.get(stage, {}).get(currency) for stage in stages}
         unit = unit_of(currency)
         parts = [
-            Bar(stage_name(stage), max(float(value or 0), 0.0), wording.amount(value), "var(--s2)")
+            Bar(wording.capital(stage), max(float(value or 0), 0.0), wording.amount(value), "var(--s2)")
             for stage, value in values.items()
         ]
         title = f"Amount, {unit}"
@@ -139,7 +133,7 @@ def _pipeline_table(counts: dict[str, int], amounts: dict[str, Amounts], currenc
     total = sum(counts.values())
     body = [
         [
-            stage_name(stage),
+            wording.capital(stage),
             wording.whole(count),
             wording.share(count, total),
             *(wording.amount(amounts.get(stage, {}).get(currency)) for currency in currencies),
@@ -147,165 +141,6 @@ def _pipeline_table(counts: dict[str, int], amounts: dict[str, Amounts], currenc
         for stage, count in counts.items()
     ]
     return Table("Open deals by stage", ["Stage", "Deals", "Share", *map(unit_of, currencies)], body)
-
-
-# -- moves ---------------------------------------------------------------------------------------
-
-# What became of each stay that ended in the period, by where the deal went next.
-_LEFT = """
-with moves as (
-    select stage, entered_at, left_at,
-        lead(stage) over (partition by connection, id order by entered_at, left_at nulls last) as next
-    from shown_stays
-),
-ends as (
-    select here.stage, here.position, epoch(left_at - entered_at) / 86400 as days,
-        case
-            when moves.next is null then 'gone'
-            when meaning.status in ('won', 'lost') then meaning.status
-            when there.position < here.position then 'back'
-            else 'onward'
-        end as outcome
-    from moves
-    join open_stages as here on here.stage = moves.stage
-    left join open_stages as there on there.stage = moves.next
-    left join stage_meanings as meaning on meaning.stage = moves.next
-    where moves.left_at >= getvariable('since')
-)
-"""
-
-
-def conversion(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
-    """Say how many of the deals that left a stage went on, and how many were lost there."""
-    topic = "Stage conversion"
-    found = rows(
-        con,
-        _LEFT
-        + """
-        select stage, count(*), count(*) filter (outcome = 'onward'), count(*) filter (outcome = 'won'),
-            count(*) filter (outcome = 'lost'), count(*) filter (outcome = 'back'),
-            count(*) filter (outcome = 'gone')
-        from ends group by stage, position order by position
-        """,
-    )
-    if not found:
-        return Section(
-            "conversion",
-            topic,
-            f"No deal has left a stage since {wording.day(scope.since)}, as far as the pulls have seen.",
-            note="Moves are noted from the first pull on: pull regularly, and this fills.",
-        )
-    body = [
-        [
-            stage_name(stage),
-            *map(wording.whole, (count, onward, won, lost, back, gone)),
-            wording.share(onward + won, count),
-        ]
-        for stage, count, onward, won, lost, back, gone in found
-    ]
-    parts = [
-        Bar(stage_name(row[0]), 100 * (row[2] + row[3]) / row[1], wording.share(row[2] + row[3], row[1]))
-        for row in found
-    ]
-    enough = [row for row in found if row[1] >= _FEWEST]
-    title = "How often deals went on from each stage"
-    if len(enough) > 1:
-        worst = min(enough, key=lambda row: (row[2] + row[3]) / row[1])
-        title = (
-            f"Fewest deals go on from {stage_name(worst[0])}:"
-            f" {wording.share(worst[2] + worst[3], worst[1])} of those that left it"
-        )
-    return Section(
-        "conversion",
-        topic,
-        title,
-        note=f"Of the deals that left a stage since {wording.day(scope.since)}: the share that went on to a"
-        " later stage or was won.",
-        charts=[bars("Share of deals that went on, by stage", parts, unit="% went on", width_px=WIDE_PX)],
-        tables=[
-            Table(
-                "What became of deals that left a stage",
-                ["Stage", "Left", "Went on", "Won", "Lost", "Went back", "Deleted", "Conversion"],
-                body,
-            )
-        ],
-    )
-
-
-def stays(con: duckdb.DuckDBPyConnection) -> Section:
-    """Say how long deals stay in a stage, and how long those that stand there have stood."""
-    topic = "Days in stage"
-    found = rows(
-        con,
-        _LEFT
-        + """
-        , gone as (
-            select stage, count(*) as ended, median(days) as median_days,
-                quantile_cont(days, 0.9) as slow_days
-            from ends group by stage
-        ),
-        waiting as (
-            select stage, count(*) as standing,
-                median(epoch(getvariable('now') - entered_at) / 86400) as age_days
-            from shown_stays where left_at is null group by stage
-        )
-        select stage, coalesce(ended, 0), median_days, slow_days, coalesce(standing, 0), age_days
-        from open_stages left join gone using (stage) left join waiting using (stage)
-        where ended > 0 or standing > 0
-        order by position
-        """,
-    )
-    if not found:
-        return Section("days", topic, "There is no open deal whose time in its stage is known.")
-    parts = []
-    for stage, ended, median_days, _, standing, age_days in found:
-        if ended:
-            parts.append(
-                Bar(stage_name(stage), median_days, wording.days(median_days), "var(--s1)", "until they left")
-            )
-        if standing:
-            parts.append(
-                Bar(
-                    stage_name(stage),
-                    max(age_days, 0),
-                    wording.days(age_days),
-                    "var(--s2)",
-                    "standing there now",
-                )
-            )
-    legend = {part.kind: part.color for part in parts}
-    oldest = max((row for row in found if row[4]), key=lambda row: row[5], default=None)
-    title = "How long deals stay in each stage"
-    if oldest is not None:
-        title = (
-            f"Open deals wait longest in {stage_name(oldest[0])}: half of them for more than"
-            f" {wording.days(oldest[5])} days"
-        )
-    body = [
-        [
-            stage_name(stage),
-            wording.whole(ended),
-            wording.days(median),
-            wording.days(slow),
-            wording.whole(standing),
-            wording.days(age),
-        ]
-        for stage, ended, median, slow, standing, age in found
-    ]
-    return Section(
-        "days",
-        topic,
-        title,
-        note="Median days. A deal's first stay begins when the CRM says the deal was created.",
-        charts=[grouped("Median days in stage", parts, unit="days", legend=list(legend.items()))],
-        tables=[
-            Table(
-                "Days in stage",
-                ["Stage", "Left", "Median days", "9 of 10 within", "There now", "Days so far"],
-                body,
-            )
-        ],
-    )
 
 
 # -- ends ----------------------------------------------------------------------------------------

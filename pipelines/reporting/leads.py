@@ -18,7 +18,7 @@ _SCORE = "try_cast(lead_score as double)"
 
 _ACTIVITIES = """
 with kept as (
-    select occurred_at, coalesce(nullif(lower(trim(type)), ''), 'no type') as type
+    select occurred_at, coalesce(nullif(clipped(lower(trim(type)), 80), ''), 'no type') as type
     from crm.activities
     where list_contains(getvariable('connections'), connection)
         and occurred_at between getvariable('since') and getvariable('now')
@@ -96,7 +96,7 @@ def _activity_table(
         ]
         for start, total in sorted(sums.items(), reverse=True)
     ]
-    heads = [kind[:1].upper() + kind[1:] for kind in kinds]
+    heads = [wording.capital(kind) for kind in kinds]
     return Table(f"Activities per {step}", [step.capitalize(), *heads, "Total"], body)
 
 
@@ -158,7 +158,7 @@ def scores(con: duckdb.DuckDBPyConnection) -> Section:
 def _grades(con: duckdb.DuckDBPyConnection, kept: str, count: int) -> Table:
     found = rows(
         con,
-        f"select coalesce(lead_grade::varchar, '–'), count(*), min({_SCORE}), max({_SCORE})"
+        f"select coalesce(clipped(lead_grade::varchar, 80), '–'), count(*), min({_SCORE}), max({_SCORE})"
         f" {kept} group by 1 order by 1 limit 20",
     )
     body = [

@@ -106,8 +106,8 @@ def outcomes(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
 def rejections(con: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[Section, int]:
     """Say which records did not land and why, and count those that the last pushes left."""
     topic = "Rejections"
-    reason = "min(error)" if scope.show_keys else "masked_text(min(error))"
-    key = "key" if scope.show_keys else "masked_key(key)"
+    reason = "clipped(min(error), 300)" if scope.show_keys else "masked_text(min(error))"
+    key = "clipped(key, 120)" if scope.show_keys else "masked_key(key)"
     found = rows(
         con,
         f"""

@@ -15,6 +15,11 @@ def whole(count: int) -> str:
     return f"{count:,}"
 
 
+def capital(text: str) -> str:
+    """Write a text with a capital letter first, and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Write a count with its noun: `1 deal`, `2 deals`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -1,18 +1,26 @@
 -- What the questions of `roundtrip report` share, in the reader's temporary schema. The variables
 -- connections, since, now and max_stages are set before.
 
+-- No text of a CRM makes the page long.
+create or replace temp macro clipped(text, longest) as
+    case when length(text) > longest then left(text, longest - 1) || '…' else text end;
+
 -- One stage may be spelt `closed-won` in one CRM and `Closed Won` in another.
 create or replace temp macro stage_key(stage) as
-    coalesce(nullif(lower(trim(regexp_replace(stage, '[\s_-]+', ' ', 'g'))), ''), '(no stage)');
+    coalesce(nullif(clipped(lower(trim(regexp_replace(stage, '[\s_-]+', ' ', 'g'))), 80), ''), '(no stage)');
 
 -- Who a record is must not travel with the page. Reasons lose addresses and long numbers, and so are the same
 -- for all records with one reason; of a key its first letter is left, and of an address its domain.
 create or replace temp macro masked_text(text) as
-    regexp_replace(
-        text, '[^\s@<>"(),;:\[\]]+@[^\s@<>"''(),;\[\]{}]+|\+\d[\d ().-]{5,}\d|\d{9,}', '***', 'g'
+    clipped(
+        regexp_replace(
+            text, '[^\s@<>"(),;:\[\]]+@[^\s@<>"''(),;\[\]{}]+|\+\d[\d ().-]{5,}\d|\d{9,}', '***', 'g'
+        ),
+        300
     );
 create or replace temp macro masked_key(key) as
-    left(key, 1) || '***' || coalesce(regexp_extract(key, '^[^@]+(@[^\s@]+\.[^\s@]+)$', 1), '');
+    left(key, 1) || '***'
+    || coalesce(clipped(regexp_extract(key, '^[^@]+(@[^\s@]+\.[^\s@]+)$', 1), 120), '');
 
 create or replace temp table shown_deals as
 select
@@ -93,3 +101,30 @@ insert into shown_runs
 select run_id, command, started_at, finished_at, status, error
 from roundtrip.runs
 where started_at >= getvariable('since');
+
+-- What became of each stay in an open stage that ended in the period, by where the deal went next.
+create or replace temp table stage_ends as
+with moves as (
+    select
+        stage,
+        entered_at,
+        left_at,
+        lead(stage) over (partition by connection, id order by entered_at, left_at nulls last) as next_stage
+    from shown_stays
+)
+
+select
+    here.stage,
+    here.position,
+    epoch(moves.left_at - moves.entered_at) / 86400 as days,
+    case
+        when moves.next_stage is null then 'gone'
+        when meaning.status in ('won', 'lost') then meaning.status
+        when there.position < here.position then 'back'
+        else 'onward'
+    end as outcome
+from moves
+join open_stages as here on here.stage = moves.stage
+left join open_stages as there on there.stage = moves.next_stage
+left join stage_meanings as meaning on meaning.stage = moves.next_stage
+where moves.left_at >= getvariable('since');
