@@ -1,0 +1,361 @@
+"""Taking a push back: what nobody edited is restored, what somebody did is left, both are listed."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pipelines.progress import SilentProgress
+from pipelines.push import PushResult
+from pipelines.undo import undo
+from sources.core.errors import ConfigError
+from sources.sandbox import Sandbox
+from sources.sandbox.faults import Hang
+from sources.sandbox.rally_rules import RallySwitches
+from sources.sandbox.relm_rules import RelmSwitches
+from tests.conftest import run_roundtrip
+from tests.delivering import Desk
+from tests.pushing import Shop
+from tests.warm import WarmRuns
+
+FIELDS = {
+    "relm": 'first_name = "first"\nlast_name = "last"\n"metadata.lead_score" = "score"\n',
+    "rally": 'firstName = "first"\nlastName = "last"\nleadScore = "score"\nnotes = "notes"\n',
+}
+PEOPLE = 4
+COLUMNS = "email, first, last, score, notes"
+Open = Callable[..., Shop]
+
+
+_MARKS = count(1)
+_WINS = 'conflicts = "model_wins"'  # so that each test can push over the edits of the last one
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """Keep one shop for each CRM: tests go on from the state that the last one left."""
+    free = {"relm": RelmSwitches(rate_limit=None), "rally": RallySwitches(rate_limit=None)}
+    with Sandbox(records=12, **free) as box:
+        yield cache(lambda crm: Shop(tmp_path_factory.mktemp(crm), box, crm, fields=FIELDS[crm], sync=_WINS))
+
+
+@pytest.fixture
+def shop(boxes: Open) -> Open:
+    """Open the shop of a CRM, pulled."""
+
+    def make(crm: str = "relm") -> Shop:
+        made = boxes(crm)
+        made.pull()
+        return made
+
+    return make
+
+
+class Said(SilentProgress):
+    """A progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def take_back(shop: Shop | Desk, run: PushResult, **options: Any) -> PushResult:
+    """Undo a run, one request at a time."""
+    options = {"confirm": lambda made: True, "progress": SilentProgress(), "in_flight": 1, **options}
+    return undo(shop.project, str(run.run_id), **options)
+
+
+def people(shop: Shop) -> list[dict[str, Any]]:
+    """Give the first contacts of the CRM."""
+    return [each for each in shop.box.tenant(shop.crm).records("contacts") if each["email"]][:PEOPLE]
+
+
+def values(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Give what is readable of contacts by id; an empty text is as good as none."""
+    return {
+        each["id"]: {
+            "first": (each["first_name"] if "metadata" in each else each["firstName"]) or None,
+            "last": (each["last_name"] if "metadata" in each else each["lastName"]) or None,
+            "score": each["metadata"].get("lead_score") if "metadata" in each else each["leadScore"],
+        }
+        for each in records
+    }
+
+
+def rename(shop: Shop) -> PushResult:
+    """Push values that nobody has seen yet to the first contacts."""
+    turn = next(_MARKS)
+    rows = [
+        (each["email"], f"New{turn}", f"Newer{turn}", 10 * turn + place, f"Note{turn}")
+        for place, each in enumerate(people(shop))
+    ]
+    shop.model(rows, columns=COLUMNS)
+    result = shop.push()
+    assert result.counts["updated"] == PEOPLE, result.error
+    return result
+
+
+def held(result: PushResult, reason: str) -> list[tuple[str, list[str]]]:
+    """List what is held back for a reason: key and fields."""
+    return [(row["key"], sorted(row["fields"])) for row in result.rows if row["reason"] == reason]
+
+
+# -- the law -------------------------------------------------------------------------------------
+
+
+_PLACES = st.tuples(st.integers(0, PEOPLE - 1), st.sampled_from(["first", "last", "score"]))
+_NAMES = st.sampled_from(["Ann", " Ann ", "ann", "Zoë", "=1+1", "x" * 300])
+_ROWS = st.lists(st.tuples(_NAMES, _NAMES, st.integers(0, 3) | st.none()), min_size=PEOPLE, max_size=PEOPLE)
+_TURNS = count(1)
+_RELM = {"first": "first_name", "last": "last_name", "score": "metadata.lead_score"}
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # each case goes on from the last one, so none can be made smaller
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(rows=_ROWS, edits=st.sets(_PLACES, max_size=6))
+def test_every_value_that_nobody_edited_is_restored_and_every_other_left(
+    boxes: Open, rows: list[tuple[Any, ...]], edits: set[tuple[int, str]]
+) -> None:
+    lawful = boxes("relm")
+    lawful.pull()
+    found = people(lawful)
+    before = values(found)
+    model = [(each["email"], *row, None) for each, row in zip(found, rows, strict=True)]
+    lawful.model(model, columns=COLUMNS)
+    pushed = lawful.push()
+    assert pushed.exit_code == 0
+    sent = {(row["crm_id"], name) for row in pushed.rows for name in row["fields"]}
+    turn = next(_TURNS)
+    edited = {
+        (found[place]["id"], name): 1_000 * turn + place if name == "score" else f"by hand {turn} {place}"
+        for place, name in sorted(edits)
+    }
+    for (crm_id, name), value in edited.items():
+        field = {"metadata": {"lead_score": value}} if name == "score" else {_RELM[name]: value}
+        lawful.box.tenant("relm").edit("contacts", crm_id, **field)
+    lawful.pull()
+    if not sent:
+        return
+    result = take_back(lawful, pushed)
+    after = values(people(lawful))
+    for crm_id, held_before in before.items():
+        assert after[crm_id] == {
+            name: edited.get((crm_id, name), value) for name, value in held_before.items()
+        }
+    left = {(row["crm_id"], name) for row in result.rows if row["reason"] for name in row["fields"]}
+    assert left == {(crm_id, _RELM[name]) for crm_id, name in edited} & sent
+
+
+# -- what comes back -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+def test_undoing_an_undo_gives_the_first_state_again(shop: Open, crm: str) -> None:
+    made = shop(crm)
+    before = values(people(made))
+    pushed = rename(made)
+    pushed_values = values(people(made))
+    undone = take_back(made, pushed)
+    assert (values(people(made)), undone.counts["updated"]) == (before, PEOPLE)
+    made.pull()
+    again = take_back(made, undone)
+    assert (values(people(made)), again.counts["updated"]) == (pushed_values, PEOPLE)
+    made.pull()
+    assert made.plan().rows == []
+
+
+def test_what_cannot_be_read_is_left_and_listed(shop: Open) -> None:
+    rally = shop("rally")
+    result = take_back(rally, rename(rally))
+    assert [fields for _, fields in held(result, "not_readable")] == [["notes"]] * PEOPLE
+    assert len({each["notes"] for each in people(rally)}) == 1
+    assert (result.counts["skipped"], result.exit_code) == (PEOPLE, 0)
+
+
+def test_what_a_later_run_wrote_is_left_to_the_undo_of_that_run(shop: Open) -> None:
+    relm = shop()
+    first = rename(relm)
+    between = values(people(relm))
+    second = rename(relm)
+    assert len(held(take_back(relm, first), f"sent_again: {second.run_id}")) == PEOPLE
+    undone = take_back(relm, second)
+    assert values(people(relm)) == between
+    assert len(held(take_back(relm, first), f"sent_again: {undone.run_id}")) == PEOPLE
+
+
+def test_a_record_that_is_gone_is_left(shop: Open) -> None:
+    relm = shop()
+    pushed = rename(relm)
+    gone = people(relm)[0]
+    relm.box.tenant("relm").delete("contacts", gone["id"])
+    relm.pull(full=True, accept_deletes=True)
+    result = take_back(relm, pushed)
+    key = gone["email"].strip().lower()
+    assert held(result, "gone") == [(key, ["first_name", "last_name", "metadata.lead_score"])]
+    assert result.counts["updated"] == PEOPLE - 1
+
+
+def test_the_next_push_sends_again_what_an_undo_took_back_and_the_undo_says_so(shop: Open) -> None:
+    relm, progress = shop(), Said()
+    take_back(relm, rename(relm), progress=progress)
+    assert any("the next push sends what was taken back again" in line for line in progress.lines)
+    relm.pull()
+    assert relm.plan().counts["update"] == PEOPLE
+
+
+# -- records that the run made -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+def test_created_records_stay_and_are_listed_unless_they_are_to_be_deleted(shop: Open, crm: str) -> None:
+    made = shop(crm)
+    made.leads(3)
+    made.write("alter table marts.leads add column notes varchar")
+    pushed = made.push()
+    made.pull()
+    made.by_hand("lead1@new.example", phone="+49 30 1")
+    made.pull()
+    kept = take_back(made, pushed)
+    assert [key for key, _ in held(kept, "created")] == [f"lead{n}@new.example" for n in range(3)]
+    result = take_back(made, pushed, delete_created=True)
+    assert (result.counts["deleted"], result.counts["conflict"]) == (2, 1)
+    assert [key for key, _ in held(result, "edited_since")] == ["lead1@new.example"]
+    assert (made.contacts("lead0@new.example"), len(made.contacts("lead1@new.example"))) == ([], 1)
+    assert made.plan().counts["create"] == 2
+    back = take_back(made, result)
+    assert (back.counts["created"], made.contact("lead2@new.example")["email"]) == (2, "lead2@new.example")
+    made.pull()
+    assert made.plan().rows == []
+
+
+def test_a_deletion_of_ours_is_no_change_by_others(shop: Open) -> None:
+    relm = shop()
+    relm.model([("gone@new.example", "Gone", "Soon", 1, None)], columns=COLUMNS)
+    pushed = relm.push()
+    relm.pull()
+    (crm_id,) = [row["crm_id"] for row in take_back(relm, pushed, delete_created=True).rows]
+    relm.pull(full=True)
+    told = f"select kind, origin from roundtrip.changes where id = '{crm_id}' order by kind"
+    assert relm.read(told) == [("created", "push"), ("deleted", "push")]
+
+
+# -- one record at a time ------------------------------------------------------------------------
+
+
+def test_accounts_of_reevo_come_back_one_by_one(tmp_path: Path) -> None:
+    sync = 'object = "accounts"\nmodel = "marts.leads"\nkey = "domain_name"\n[syncs.leads.fields]\n'
+    fields = 'domain_name = "domain"\ndisplay_name = "name"\ndescription = "about"\n'
+    with Sandbox(records=6) as box:
+        desk = Desk(tmp_path, box, "reevo", sync + fields)
+        desk.pull("reevo.accounts")
+        known = box.tenant("reevo").records("accounts")[:2]
+        domains = [each["domains"][0]["domain_name"] for each in known]
+        desk.model(f"select unnest({domains}) as domain, 'Renamed' as name, 'ours' as about")
+        pushed = desk.push()
+        box.tenant("reevo").edit("accounts", known[1]["id"], description="theirs")
+        desk.pull("reevo.accounts")
+        result = take_back(desk, pushed)
+        after = box.tenant("reevo").records("accounts")[:2]
+        assert [each["display_name"] for each in after] == [each["display_name"] for each in known]
+        assert [each["description"] for each in after] == [known[0]["description"] or None, "theirs"]
+        assert held(result, "edited_since") == [(domains[1], ["description"])]
+
+
+def test_where_nothing_can_be_read_nothing_is_taken_back(tmp_path: Path) -> None:
+    sync = 'object = "deals"\nmodel = "marts.leads"\nkey = "own"\n[syncs.leads.fields]\n'
+    fields = 'contact_id = "contact"\ntitle = "title"\nstage = "stage"\n'
+    with Sandbox(records=3) as box:
+        desk = Desk(tmp_path, box, "vivre", sync + fields)
+        desk.pull("vivre.deals", "vivre.contacts")
+        contact = box.tenant("vivre").records("contacts")[0]["id"]
+        desk.model(f"select 1 as own, '{contact}' as contact, 'Loom' as title, 'new' as stage")
+        made = take_back(desk, desk.push())
+        desk.model(f"select 1 as own, '{contact}' as contact, 'Loom' as title, 'won' as stage")
+        changed = take_back(desk, desk.push())
+        assert (held(made, "cannot_delete"), held(changed, "not_readable")) == (
+            [("1", [])],
+            [("1", ["stage"])],
+        )
+        assert box.tenant("vivre").records("deals", title="Loom")[0]["stage"] == "won"
+
+
+# -- kills and refusals --------------------------------------------------------------------------
+
+
+def test_a_push_that_was_killed_half_way_is_settled_and_taken_back(shop: Open, warm_runs: WarmRuns) -> None:
+    rally = shop("rally")
+    before = values(people(rally))
+    rows = [(each["email"], f"Half{n}", "Way", n, None) for n, each in enumerate(people(rally))]
+    rally.model(rows, columns=COLUMNS)
+    tenant = rally.box.tenant("rally")
+    first = len(tenant.ledger)
+    rally.box.faults.add(Hang(1.0, "after"), crm="rally", method="PUT", path="/contacts", nth=3)
+    run = warm_runs.start(rally.root, ["push", "leads", "--yes"], rally.environ)
+    while len(tenant.ledger) < first + 3:
+        time.sleep(0.01)
+    run.kill()
+    assert run.end() == -9
+    rally.box.faults.clear()
+    [journal] = (rally.warehouse.home / "journal").glob("*.jsonl")
+    with pytest.raises(ConfigError, match="not settled yet"):
+        undo(rally.project, journal.stem, dry_run=True, confirm=lambda made: True, progress=SilentProgress())
+    result = undo(rally.project, journal.stem, confirm=lambda made: True, progress=SilentProgress())
+    assert result.counts["updated"] >= 3
+    assert values(people(rally)) == before
+
+
+def test_a_dry_run_changes_nothing_anywhere(shop: Open) -> None:
+    relm = shop()
+    pushed = rename(relm)
+
+    def state() -> tuple[Any, ...]:
+        files = {path.name: path.read_bytes() for path in relm.warehouse.home.rglob("*") if path.is_file()}
+        return relm.warehouse.path.read_bytes(), files, list(relm.box.tenant("relm").ledger)
+
+    before = state()
+    result = take_back(relm, pushed, dry_run=True, delete_created=True)
+    assert (result.counts["update"], result.counts["updated"], result.run_id) == (PEOPLE, 0, None)
+    assert state() == before
+
+
+def test_an_undo_that_is_not_agreed_to_sends_nothing(shop: Open) -> None:
+    relm = shop()
+    pushed = rename(relm)
+    with pytest.raises(ConfigError, match="not confirmed, nothing was sent"):
+        take_back(relm, pushed, confirm=lambda made: False)
+    assert {each["first_name"] for each in people(relm)} == {
+        relm.read("select any_value(first) from marts.leads")[0][0]
+    }
+
+
+def test_a_run_that_wrote_nothing_is_refused_in_one_line(shop: Open) -> None:
+    relm = shop()
+    pull_id = relm.read("select min(run_id) from roundtrip.runs where command = 'pull'")[0][0]
+    for run_id, reason in (
+        (pull_id, r"\(`pull`\) wrote nothing to a CRM"),
+        ("20260101T000000Z-0000", "there is no run"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            undo(relm.project, run_id, confirm=lambda made: True, progress=SilentProgress())
+
+
+def test_the_command_gives_one_object_and_asks_first(tmp_path: Path) -> None:
+    done = run_roundtrip(tmp_path, "undo", "20260101T000000Z-0000", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["status"], told["command"]) == (2, "refused", "undo")
+    assert "undo asks before it sends" in told["error"]
+    assert {"sync", "connection", "object", "counts", "rows"} <= told.keys()
