@@ -130,6 +130,7 @@ def _next_lines(project: Project, folder: Path) -> list[str]:
         f"Open {project.warehouse} with DuckDB: select * from marts.enriched_leads order by lead_score desc;",
         "What was written, field by field with the value it replaced: select * from roundtrip.push_log;",
         "What changed in the CRMs since the first pull: select * from roundtrip.changes;",
+        f"On one page, with charts: `cd {folder.name}`, then `roundtrip report --open`.",
         f"Go on by hand: `roundtrip sandbox`, then `cd {folder.name}` in another terminal.",
         "With your own CRM: `roundtrip init`, put the key into .dlt/secrets.toml, then `roundtrip pull`.",
     ]
