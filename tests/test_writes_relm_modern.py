@@ -161,7 +161,7 @@ def test_an_update_alone_names_the_version_it_was_planned_on(relm: Open) -> None
         crm.send("contacts", replace(row, fields={"phone": "+2"}))[0],
     )
     assert (first.verdict, second.verdict) == ("updated", "conflict")
-    assert str(second.reason).startswith("version_conflict: The record is at version")
+    assert second.reason == "edited_since_plan: phone"
     assert crm.record("contacts", held["id"])["phone"] == "+1"
 
 

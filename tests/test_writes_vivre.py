@@ -73,7 +73,7 @@ def test_a_contact_is_created_and_its_id_told_whatever_the_answer(
 
 
 def test_ids_that_no_answer_tells_are_asked_for_all_at_once(vivre: Open) -> None:
-    crm = vivre(created="empty", search_lag_s=3_600)
+    crm = vivre(created="empty", create_status=201, search_lag_s=3_600)
     outcomes = crm.send("contacts", *[lead(crm, f"l{i}@new.example") for i in range(4)])
     held = [at(crm, f"l{i}@new.example")[0]["id"] for i in range(4)]
     assert [each.crm_id for each in outcomes] == held
@@ -219,10 +219,14 @@ def test_what_cannot_be_read_back_is_sent_at_most_once(vivre: Open, name: str) -
     assert len(crm.written(name)) == 2
 
 
-def test_a_created_deal_without_an_id_in_the_answer_is_created_and_its_id_unknown(vivre: Open) -> None:
-    crm = vivre(created="empty")
+@pytest.mark.parametrize(("status", "verdict"), [(201, "created"), (200, "unknown")])
+def test_a_deal_whose_answer_shows_nothing_is_created_only_where_the_status_says_so(
+    vivre: Open, status: int, verdict: str
+) -> None:
+    """Nothing can be asked about a new deal: a success that names none may be anything."""
+    crm = vivre(created="empty", create_status=status)
     (outcome,) = crm.send("deals", a_deal(crm))
-    assert (outcome.verdict, outcome.crm_id) == ("created", None)
+    assert (outcome.verdict, outcome.crm_id) == (verdict, None)
 
 
 @pytest.mark.parametrize(("is_shown", "verdict"), [(True, "updated"), (False, "unknown")])

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sources.core.bodies import is_echo, value_at
 from sources.core.connector import Call, Connection, Lane, Outcome, Row, Sight, Verdict, Writable
 from sources.core.errors import GoneError
 
@@ -20,7 +21,8 @@ Look = Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | No
 
 ALWAYS = float("inf")  # what may be repeated at any time
 DELETE = "delete"  # the lane of rows that are taken away, where an API documents that
-_EMPTY_STATUSES = frozenset({201, 204})
+_CREATED = 201
+_EMPTY_STATUSES = frozenset({_CREATED, 204})
 
 
 # -- requests and answers ------------------------------------------------------------------------
@@ -59,18 +61,41 @@ def left_open(row: Row, reason: str = "the answer does not tell this row's outco
 
 
 def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
-    """Read the answer to a lane of one row; an accepted record may go without an id.
+    """Read the answer to a lane of one row: it must name the record, show a value of it, or say 201.
 
-    `ProtocolError` for an answer that is no JSON; one that holds an error instead of a record stays open.
+    `ProtocolError` for an answer that is no JSON. One that says nothing of the row leaves it open, and so
+    does one that holds an error, or another record.
     """
     (row,) = rows
-    if answer.status in _EMPTY_STATUSES and not answer.body.strip():
-        return [Outcome(row.seq, landed(row), row.crm_id)]
+    is_empty = not answer.body.strip()
+    if is_empty and answer.status in _EMPTY_STATUSES:
+        return [_by_status(row, answer)]
     body = answer.json()
     crm_id = id_in(body)
     if crm_id is None and isinstance(body, Mapping) and (body.get("error") or body.get("errors")):
         return [left_open(row, "the answer tells of an error")]
+    if crm_id is not None and row.crm_id not in (None, crm_id):
+        return [left_open(row, "the answer names another record")]
+    if crm_id is None and not _shows(record_in(body), row):
+        return [_by_status(row, answer)]
     return [Outcome(row.seq, landed(row), crm_id or row.crm_id)]
+
+
+def decode_change(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
+    """Read the answer to a change of one record by its id; one without a body tells nothing."""
+    return decode_single(rows, answer) if answer.body.strip() else [left_open(row) for row in rows]
+
+
+def _by_status(row: Row, answer: "Answer") -> Outcome:
+    """Take 201 at its word; any other success without a word of the record proves nothing."""
+    is_made = answer.status == _CREATED and row.action == "create"
+    return Outcome(row.seq, "created") if is_made else left_open(row)
+
+
+def _shows(record: Mapping[str, Any], row: Row) -> bool:
+    """Tell whether an answer shows anything of what was sent."""
+    sent = ((value, value_at(record, name)) for name, value in row.fields.items())
+    return any(shown not in (None, "") and is_echo(value, shown) for value, shown in sent)
 
 
 # -- deleting ------------------------------------------------------------------------------------

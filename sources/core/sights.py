@@ -37,10 +37,12 @@ def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
 def still_planned(write: Write, row: Row, sight: Sight | None) -> Row | Outcome:
     """Give the row to send, completed by what the CRM shows now, or the conflict that holds it back.
 
-    Where a look tells nothing, the row stays as it is.
+    Where a look tells nothing, the row stays as it is. A record to be deleted is compared with `before`.
     """
     if sight is None or (sight.record is None and sight.crm_id):
         return row
+    if row.action == "delete":
+        return _still_ours(write, row, sight.record or {})
     if sight.record is None:
         return Outcome(row.seq, "conflict", row.crm_id, GONE)
     edited = [name for name in row.fields if not _is_as_planned(write, row, name, sight.record)]
@@ -51,10 +53,34 @@ def still_planned(write: Write, row: Row, sight: Sight | None) -> Row | Outcome:
     return replace(row, known=_known_now(write, row, sight.record))
 
 
+def unedited(write: Write, row: Row, sight: Sight | None) -> Row | None:
+    """Cut a row in conflict down to the fields that nobody edited; None where nothing is left to write."""
+    record = {} if sight is None or sight.record is None else sight.record
+    is_other = row.match == "key" and not _has_its_key(write, row, record)
+    if row.action != "update" or not record or is_other:
+        return None
+    fields = {name: each for name, each in row.fields.items() if _is_as_planned(write, row, name, record)}
+    return replace(row, fields=fields, known=_known_now(write, row, record)) if fields else None
+
+
+def row_without(row: Row, rest: Row | None) -> Row:
+    """Give what is left of a row when the rest of it is written."""
+    written = {} if rest is None else rest.fields
+    return replace(row, fields={name: each for name, each in row.fields.items() if name not in written})
+
+
+def _still_ours(write: Write, row: Row, record: Mapping[str, Any]) -> Row | Outcome:
+    shown = {name: value for name, value in row.before.items() if record and is_readable(write, name)}
+    edited = [name for name, value in shown.items() if not is_echo(value, value_at(record, name))]
+    return Outcome(row.seq, "conflict", row.crm_id, f"{EDITED}: {', '.join(edited)}") if edited else row
+
+
 def _is_as_planned(write: Write, row: Row, name: str, record: Mapping[str, Any]) -> bool:
     if not is_readable(write, name):
         return True
     before, shown = row.before.get(name), value_at(record, name)
+    if is_same(row.fields[name], shown):  # somebody came to the same value
+        return True
     is_loose = name in row.unseen or name in (write.key, *write.also_key)
     return is_same(before, shown) or (is_loose and is_echo(before, shown))
 

@@ -222,12 +222,6 @@ def decode_upsert(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     return [Outcome(row.seq, told.get(body.get("action"), landed(row)), crm_id)]
 
 
-def decode_put(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
-    """Take any 2xx: the path names the record, and the success status is not documented."""
-    (row,) = rows
-    return [Outcome(row.seq, "updated", row.crm_id)]
-
-
 def _counts(body: Any) -> tuple[Any, Any, Any] | None:
     if not isinstance(body, Mapping):
         return None

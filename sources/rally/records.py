@@ -11,14 +11,13 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.connector import Call, Connection, Lane, Option, Row, Writable, Write
-from sources.core.lanes import ALWAYS, DELETE, delete_lane, path_of
+from sources.core.lanes import ALWAYS, DELETE, decode_change, delete_lane, path_of
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,
     completed,
     decode_bulk,
     decode_bulk_of_one,
-    decode_put,
     decode_upsert,
     replaces,
     with_key,
@@ -48,7 +47,7 @@ def _lanes(records: Records) -> dict[str, Lane]:
         "upsert": Lane(
             "upsert", 1, records.encode_upsert, decode_upsert, repeat_s=ALWAYS, look=records.look_by_id
         ),
-        "put": Lane("put", 1, records.encode_put, decode_put, repeat_s=ALWAYS, look=records.look_by_id),
+        "put": Lane("put", 1, records.encode_put, decode_change, repeat_s=ALWAYS, look=records.look_by_id),
         DELETE: delete_lane(f"/{records.name}"),
     }
 
@@ -138,7 +137,7 @@ DEALS = Write(
     },
     lanes={
         **_lanes(_DEALS),
-        "stage": Lane("stage", 1, _encode_stage, decode_put, repeat_s=ALWAYS, look=_DEALS.look_by_id),
+        "stage": Lane("stage", 1, _encode_stage, decode_change, repeat_s=ALWAYS, look=_DEALS.look_by_id),
     },
     lane=_deal_lane,
     defaults=lambda connection: {"stageId": connection.options.get("new_deal_stage") or None},
@@ -179,7 +178,7 @@ ACTIVITIES = Write(
         ),
         "single": Lane("single", 1, _ACTIVITIES.encode_bulk, decode_bulk_of_one, look=_ACTIVITIES.look),
         "put": Lane(
-            "put", 1, _ACTIVITIES.encode_put, decode_put, repeat_s=ALWAYS, look=_ACTIVITIES.look_by_id
+            "put", 1, _ACTIVITIES.encode_put, decode_change, repeat_s=ALWAYS, look=_ACTIVITIES.look_by_id
         ),
         DELETE: delete_lane("/activities"),
     },

@@ -9,13 +9,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from sources.core.connector import Connection, Lane, Option, Row, Writable, Write
-from sources.core.lanes import ALWAYS, DELETE, delete_lane
+from sources.core.lanes import ALWAYS, DELETE, decode_change, delete_lane
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,
     completed,
     decode_bulk,
-    decode_put,
     decode_upsert,
     replaces,
     with_key,
@@ -106,7 +105,9 @@ CONTACTS = Write(
         "upsert": Lane(
             "upsert", 1, _CONTACTS.encode_upsert, decode_upsert, repeat_s=ALWAYS, look=_CONTACTS.look_by_id
         ),
-        "put": Lane("put", 1, _CONTACTS.encode_put, decode_put, repeat_s=ALWAYS, look=_CONTACTS.look_by_id),
+        "put": Lane(
+            "put", 1, _CONTACTS.encode_put, decode_change, repeat_s=ALWAYS, look=_CONTACTS.look_by_id
+        ),
         DELETE: delete_lane("/contacts"),
     },
     lane=_lane,

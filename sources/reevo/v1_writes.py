@@ -23,6 +23,7 @@ from sources.core.lanes import (
     first_of,
     id_in,
     landed,
+    left_open,
     look_by_id,
     path_of,
     record_in,
@@ -155,7 +156,9 @@ def _decode_contact(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     body = record_in(answer.json())
     contact = body.get("contact")
     found = id_in(contact) if isinstance(contact, Mapping) else body.get("contact_id") or body.get("id")
-    return [Outcome(row.seq, landed(row), found if isinstance(found, str) else row.crm_id)]
+    if not isinstance(found, str):
+        return [left_open(row)]
+    return [Outcome(row.seq, landed(row), found)]
 
 
 def _decode_before_shift(rows: Sequence[Row], answer: Answer) -> list[Outcome]:

@@ -26,7 +26,16 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import RefusedError
-from sources.core.lanes import ALWAYS, DELETE, delete_lane, id_in, left_open, look_by_id, path_of
+from sources.core.lanes import (
+    ALWAYS,
+    DELETE,
+    decode_change,
+    delete_lane,
+    id_in,
+    left_open,
+    look_by_id,
+    path_of,
+)
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
@@ -96,11 +105,6 @@ def _decode_create(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     return [left_open(row) if crm_id is None else Outcome(row.seq, "created", crm_id)]
 
 
-def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
-    (row,) = rows
-    return [Outcome(row.seq, "updated", row.crm_id)]
-
-
 def _write(
     records: _Records, fields: Mapping[str, Writable], *, key: str = "id", key_form: KeyForm = "none"
 ) -> Write:
@@ -125,7 +129,7 @@ def _write(
                 "patch",
                 1,
                 records.encode_patch,
-                _decode_patch,
+                decode_change,
                 repeat_s=ALWAYS,
                 look=look_by_id(records.path),
             ),

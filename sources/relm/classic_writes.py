@@ -25,7 +25,16 @@ from sources.core.connector import (
     Write,
 )
 from sources.core.errors import ProtocolError
-from sources.core.lanes import ALWAYS, DELETE, delete_lane, landed, left_open, look_by_id, path_of
+from sources.core.lanes import (
+    ALWAYS,
+    DELETE,
+    decode_change,
+    delete_lane,
+    landed,
+    left_open,
+    look_by_id,
+    path_of,
+)
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
 
@@ -145,11 +154,6 @@ def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
     return created + updated == len(rows) and created == sum(row.action == "create" for row in rows)
 
 
-def _decode_patch(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
-    (row,) = rows
-    return [Outcome(row.seq, "updated", row.crm_id)]
-
-
 def _blame(rows: Sequence[Row], body: bytes) -> Mapping[int, str]:
     """Read which rows a refusal of the whole batch is about, from entries or from its message."""
     try:
@@ -247,7 +251,7 @@ CONTACTS = Write(
             look=_look,
         ),
         "patch": Lane(
-            "patch", 1, _encode_patch, _decode_patch, repeat_s=ALWAYS, look=look_by_id("/v1/contacts")
+            "patch", 1, _encode_patch, decode_change, repeat_s=ALWAYS, look=look_by_id("/v1/contacts")
         ),
         DELETE: delete_lane("/v1/contacts"),
     },
