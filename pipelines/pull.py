@@ -251,8 +251,7 @@ class _PullRun:
 
     def _take(self, segment: Segment) -> None:
         self.pending.append(segment)
-        if segment.typed is not None:
-            segment.reading.seen.append(segment.typed.path)
+        segment.reading.seen.extend(segment.files)
         self.waiting -= segment.final
 
     # -- committing ------------------------------------------------------------------------------
@@ -287,7 +286,7 @@ class _PullRun:
 
     def _find(self, con: duckdb.DuckDBPyConnection, part: list[Segment]) -> _Findings:
         reading = part[0].reading
-        files = [segment.typed.path for segment in part if segment.typed is not None]
+        files = [path for segment in part for path in segment.files]
         gone: set[str] = set()
         if part[-1].final:
             feed = self.feeds.consult(reading, self.result.readings)

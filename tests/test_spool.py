@@ -39,7 +39,7 @@ def typed(folder: Path, *rows: dict[str, Any] | str) -> tuple[Typed, list[dict[s
     found = type_rows([spool.path], THINGS, folder / "rows.parquet", now=NOW)
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'")
-        cursor = con.execute(f"select * from read_parquet('{found.path}') order by _seq")
+        cursor = con.execute(f"select * from read_parquet('{found.path}')")
         names = [each[0] for each in cursor.description]
         return found, [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

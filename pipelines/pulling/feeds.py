@@ -99,7 +99,7 @@ def fetch_unlisted(
     if not spool.rows:
         return None
     target = spool.path.with_suffix(".parquet")
-    type_rows([spool.path], reading.resource, target, now=reading.now(), first_seq=1 << 60)
+    type_rows([spool.path], reading.resource, target, now=reading.now())
     reading.rows += spool.rows
     return target
 

@@ -4,7 +4,6 @@ Each resource is read on a thread of its own and handed over in segments; what t
 Transport trouble ends a resource, not the run: what arrived is handed over with the error.
 """
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -13,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 
+from pipelines.pulling.spooling import Spooling
 from sources.core.connector import Resource, Scope
 from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.passes import Pass
 from sources.core.privacy import Shield
 from sources.core.sessions import Session
-from sources.core.spool import Spool, SpoolError, Typed, type_rows
+from sources.core.spool import SpoolError, Typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Segment:
     """A part of a pass, typed and on disk; `final` ends the reading. `token` is where to go on after it."""
 
     reading: Reading
-    typed: Typed | None
+    files: tuple[Path, ...]
     token: str | None
     final: bool
 
@@ -148,13 +148,16 @@ class Fetcher:
     ) -> None:
         self._reading = reading
         self._out = out
-        self._folder = folder / reading.connection / reading.resource.name
+        self._spooling = Spooling(
+            folder / reading.connection / reading.resource.name,
+            reading.resource,
+            now=reading.now,
+            shield=reading.shield,
+        )
         self._checkpoint_s = checkpoint_s
         self._stop = stop
         self._advance = advance
         self._token = reading.token
-        self._numbers = itertools.count()
-        self._seq = 0
 
     def run(self) -> None:
         """Read to the end, to the first error, or until told to stop; always ends with a final segment.
@@ -165,44 +168,44 @@ class Fetcher:
         steps = Pass(
             reading.session, reading.resource, since=reading.since, token=reading.token, scopes=reading.scopes
         )
-        typed: Typed | None = None
+        files: tuple[Path, ...] = ()
         try:
-            typed = self._type(self._read(steps))
+            self._read(steps)
+            files = self._finish()
             self._token = steps.token
             reading.complete = steps.complete
         except SpoolError as error:
             error.connection, error.resource = reading.connection, reading.resource.name
             reading.error = error
         finally:
+            self._spooling.close()
             reading.repairs, reading.resumed = steps.repairs, steps.resumed
-            self._out.put(Segment(reading, typed, self._token, final=True))
+            self._out.put(Segment(reading, files, self._token, final=True))
 
-    def _read(self, steps: Pass) -> Spool:
-        """Spool pages, handing over a segment whenever one is due; give the last, open spool."""
+    def _read(self, steps: Pass) -> None:
+        """Spool pages, handing over a segment whenever one is due."""
         reading = self._reading
-        spool = self._new_spool()
         began = time.monotonic()
         cut_at = began + self._checkpoint_s
         try:
             for page in steps:
                 self._note_start(began)
                 reading.pages = steps.pages
-                spool.append(page.rows)
+                self._spooling.append(page.rows)
                 self._advance(len(page.rows))
                 if self._stop.is_set():
-                    return spool
-                if time.monotonic() >= cut_at and spool.rows:
-                    spool = self._cut(spool, steps)
+                    return
+                if time.monotonic() >= cut_at and self._spooling.has_rows:
+                    self._cut(steps)
                     cut_at = time.monotonic() + self._checkpoint_s
         except SpoolError:
             raise
         except ConnectorError as error:
             self._judge(error, steps)
-            return spool
+            return
         self._note_start(began)
         if not steps.complete:
             reading.error = self._unproven()
-        return spool
 
     def _note_start(self, began: float) -> None:
         """Note when the pass began, by the CRM's clock: what changes from then on, it may not have shown."""
@@ -227,30 +230,23 @@ class Fetcher:
             hint="The next pull reads it again.",
         )
 
-    def _cut(self, spool: Spool, steps: Pass) -> Spool:
-        """Hand over what was read so far and give the next spool."""
-        typed = self._type(spool)
+    def _cut(self, steps: Pass) -> None:
+        """Hand over what was read so far."""
+        files = self._finish()
         self._token = steps.token
-        self._out.put(Segment(self._reading, typed, self._token, final=False))
-        return self._new_spool()
+        self._out.put(Segment(self._reading, files, self._token, final=False))
 
-    def _new_spool(self) -> Spool:
-        return Spool(self._folder / f"{next(self._numbers):06d}.ndjson", self._reading.shield)
-
-    def _type(self, spool: Spool) -> Typed | None:
-        spool.close()
+    def _finish(self) -> tuple[Path, ...]:
+        """Type what was read so far, and count it."""
         reading = self._reading
-        if not spool.rows:
-            spool.path.unlink()
-            return None
-        target = spool.path.with_suffix(".parquet")
-        typed = type_rows([spool.path], reading.resource, target, now=reading.now(), first_seq=self._seq)
-        spool.path.unlink()
-        self._seq += typed.rows
-        reading.rows += typed.rows
-        reading.newest = max((moment for moment in (reading.newest, typed.newest) if moment), default=None)
-        self._count(typed)
-        return typed
+        found = self._spooling.finish()
+        for typed in found:
+            reading.rows += typed.rows
+            reading.newest = max(
+                (moment for moment in (reading.newest, typed.newest) if moment), default=None
+            )
+            self._count(typed)
+        return tuple(typed.path for typed in found)
 
     def _count(self, typed: Typed) -> None:
         found = {"future": typed.future, "undated": typed.undated, "extra": typed.unknown}

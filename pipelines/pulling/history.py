@@ -66,7 +66,7 @@ def note_changes(
         with ledger as ({_LEDGER}),
         pairs as (
             select new.id, {changed_at} as changed_at, unnest([{pairs}]) as pair
-            from read_parquet({literal(str(delta.path))}) as new
+            from {delta.source} as new
             join {table} as old on old.id = new.id
             where old._deleted_at is null and old._row_hash is not null  -- without: emptied by `privacy`
         )
@@ -78,13 +78,13 @@ def note_changes(
         union all
         select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'created',
             case when ledger.crm_id is null then 'crm' else 'push' end
-        from read_parquet({literal(str(delta.path))}) as new
+        from {delta.source} as new
         left join {table} as old on old.id = new.id
         left join ledger on ledger.crm_id = new.id
         where new._deleted_at is null and (old.id is null or old._deleted_at is not null)
         union all
         select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'deleted', 'crm'
-        from read_parquet({literal(str(delta.path))}) as new
+        from {delta.source} as new
         join {table} as old on old.id = new.id
         where new._deleted_at is not null and old._deleted_at is null
         """,

@@ -73,7 +73,8 @@ def _dlt_resource(con: duckdb.DuckDBPyConnection, connection: str, delta: Delta)
     import dlt
 
     def rows() -> Any:
-        yield dlt.mark.with_file_import(str(delta.path), "parquet", delta.rows)
+        for place, path in enumerate(delta.files):
+            yield dlt.mark.with_file_import(str(path), "parquet", 0 if place else delta.rows)
 
     is_first = not has_table(con, connection, delta.resource.name) or not _has_rows(
         con, connection, delta.resource

@@ -222,7 +222,8 @@ def _table(spool: Spool, resource: Resource, now: datetime) -> tuple["pyarrow.Ta
     import pyarrow.parquet
 
     typed = type_rows([spool.path], resource, spool.path.with_suffix(".parquet"), now=now)
-    table = _plain(pyarrow.parquet.read_table(typed.path)).sort_by([("_seq", "descending")])
+    table = _plain(pyarrow.parquet.read_table(typed.path).drop_columns(["_synced_at", "_deleted_at"]))
+    table = table.append_column("_seq", pyarrow.array(range(len(table)))).sort_by([("_seq", "descending")])
     last = table.group_by(resource.key, use_threads=False).aggregate([("_seq", "max")])["_seq_max"]
     table = table.filter(pyarrow.compute.is_in(table["_seq"], value_set=last.combine_chunks())).drop_columns(
         "_seq"

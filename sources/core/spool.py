@@ -8,7 +8,7 @@ are kept in `_extra`. Loading is left to others.
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -28,6 +28,8 @@ _SQL_TYPES = {
     "json": "JSON",
 }
 _MAX_ROW_BYTES = 64 * 1024 * 1024
+# DuckDB writes columns that hold no null as required ones, by its statistics, and dlt rewrites such a file.
+NULLABLE = "set disabled_optimizers = 'statistics_propagation'"
 
 
 class SpoolError(ConnectorError):
@@ -44,18 +46,23 @@ class Spool:
         self.path = path
         self._shield = shield or None
         self.rows = 0
+        self.size_bytes = 0
         with _writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb")
 
     def append(self, rows: Iterable[msgspec.Raw]) -> None:
         """Write rows as lines; line ends inside a row are white space to JSON and become blanks."""
-        rows = rows if self._shield is None else self._shield.keep(rows)
-        lines = [bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in rows]
+        lines = list(rows if self._shield is None else self._shield.keep(rows))
+        if not lines:
+            return
+        block = b"\n".join(lines)
+        if block.count(b"\n") >= len(lines) or b"\r" in block:
+            block = b"\n".join(bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in lines)
         self.rows += len(lines)
-        if lines:
-            with _writing():
-                self._file.write(b"\n".join(lines) + b"\n")
+        self.size_bytes += len(block) + 1
+        with _writing():
+            self._file.write(block + b"\n")
 
     def close(self) -> None:
         """Finish the file."""
@@ -65,7 +72,7 @@ class Spool:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A spool's typed form: parquet with the resource's columns, `_extra`, `_row_hash` and `_seq`.
+    """A spool's typed form: parquet with all columns of the resource's raw table, rows in their order.
 
     `misfits` counts the values that did not fit per column, `unknown` the rows with undeclared fields;
     `future` and `undated` count rows whose change stamp lies ahead of `now` or is missing; `newest` is the
@@ -81,17 +88,17 @@ class Typed:
     newest: datetime | None = None
 
 
-def type_rows(
-    spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime, first_seq: int = 0
-) -> Typed:
+def type_rows(spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime) -> Typed:
     """Type spooled rows into a parquet file.
 
-    Rows keep their order in `_seq`, counted from `first_seq`; no row is dropped here. Raises `SpoolError`.
+    Rows keep their order, and no row is dropped here. Raises `SpoolError`.
     """
-    with _writing(), duckdb.connect(config={"threads": 2}) as con:
+    with _writing(), duckdb.connect(config={"threads": 1}) as con:
         con.execute("set TimeZone = 'UTC'")
+        con.execute(NULLABLE)
         con.execute(
-            f"copy ({_typed_sql(spools, resource, first_seq)}) to {_text(str(target))} (format parquet)"
+            f"copy ({_typed_sql(spools, resource)}) to {_text(str(target))}"
+            " (format parquet, compression uncompressed)"
         )
         return _summary(con, resource, target, now)
 
@@ -127,7 +134,10 @@ def hashed_columns(resource: Resource) -> list[Column]:
 # -- SQL -----------------------------------------------------------------------------------------
 
 
-def _typed_sql(spools: Sequence[Path], resource: Resource, first_seq: int) -> str:
+def _typed_sql(spools: Sequence[Path], resource: Resource) -> str:
+    # The reader takes twice the size of the largest row in memory before it has read one.
+    most = min(_MAX_ROW_BYTES, max(1024, *(path.stat().st_size for path in spools)))
+    stamp = _text(datetime.now(UTC).isoformat())
     files = ", ".join(_text(str(path)) for path in spools)
     values = ", ".join(_text(column.json_path) for column in resource.columns)
     typed = ",\n    ".join(
@@ -137,19 +147,20 @@ def _typed_sql(spools: Sequence[Path], resource: Resource, first_seq: int) -> st
     names = ", ".join(_name(column) for column in resource.columns)
     return f"""
 with spooled as (
-    select json as record, row_number() over () + {first_seq} as _seq
-    from read_json_objects([{files}], format = 'newline_delimited', maximum_object_size = {_MAX_ROW_BYTES})
+    select json as record
+    from read_json_objects([{files}], format = 'newline_delimited', maximum_object_size = {most})
 ), extracted as (
-    select record, _seq, json_extract_string(record, [{values}]) as texts from spooled
+    select record, json_extract_string(record, [{values}]) as texts from spooled
 ), typed as (
-    select record, _seq, texts,
+    select record, texts,
     {typed}
     from extracted
 ), kept as (
     select *, {_extra(resource)} as _extra from typed
 )
-select {names}, _extra, _seq,
-    md5(concat_ws(chr(31), {hashed}, coalesce(_extra::varchar, chr(30)))) as _row_hash
+select {names}, _extra,
+    md5(concat_ws(chr(31), {hashed}, coalesce(_extra::varchar, chr(30)))) as _row_hash,
+    {stamp}::timestamptz as _synced_at, null::timestamptz as _deleted_at
 from kept
 """
 
