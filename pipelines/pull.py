@@ -30,7 +30,7 @@ from pipelines.pulling.views import write_views
 from pipelines.pulling.windows import choose, decide
 from pipelines.pushing import ledger
 from pipelines.settings import Project
-from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run
+from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run, spare_memory
 from sources import load
 from sources.core.errors import AuthError, ConnectorError, GuardError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
@@ -272,6 +272,7 @@ class _PullRun:
         for segment in self.pending:
             parts.setdefault(id(segment.reading), []).append(segment)
         with self.warehouse.reading() as con:
+            spare_memory(con, self.warehouse.home)
             found = [(part[0].reading, self._find(con, part)) for part in parts.values()]
             is_news = ledger.has_unsettled(con, {reading.connection for reading, _ in found})
         is_news = is_news or any(
@@ -320,6 +321,7 @@ class _PullRun:
     def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
         sessions = {id(reading.session): reading.session for reading, _ in found}
         with self.warehouse.generation() as con:
+            spare_memory(con, self.warehouse.home)
             for session in sessions.values():
                 self._load(
                     con,

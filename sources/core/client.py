@@ -67,6 +67,7 @@ STATUSES: Mapping[int, type[Exception]] = {
 
 _NOT_PROCESSED = frozenset({425, 429})
 _MAX_REDIRECTS = 3
+_MAX_CONNECTIONS = 64
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id")
 _QUOTA_CODES = frozenset({"quota_exceeded", "spend_cap_reached"})
 _REASON_NAMES = ("error", "message", "msg", "detail", "details", "title")
@@ -191,7 +192,8 @@ class Client:
         self._server_date: tuple[float, float] | None = None
         self._http = httpx.Client(
             transport=transport,
-            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
+            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None),
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=not is_loopback(base_url),  # for the proxies alone; none stands before this machine
         )

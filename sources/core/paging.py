@@ -187,6 +187,7 @@ _SPARE_REQUESTS = 200
 _REQUESTS_PER_PAGE = 20
 _REREADS = 2
 _PAGES_KNOWN = 8
+_EAGER = 4  # pages fetched ahead whatever comes of it; more only where answers are waited for
 
 
 class _OffsetWalk(Walk):
@@ -209,6 +210,7 @@ class _OffsetWalk(Walk):
         self._size = 0
         self._overlap = max(1, paging.overlap)
         self._window = 1
+        self._is_late = False
         self._slack = 0
         self._is_mending = False
         self._highest = -1
@@ -277,7 +279,9 @@ class _OffsetWalk(Walk):
             if self._totals and following >= self._totals[-1]:
                 break
             self._queue.append((following, self._ask(following)))
-        part = self._split(self._queue.popleft()[1].result())
+        _, coming = self._queue.popleft()
+        self._is_late = not coming.done()
+        part = self._split(coming.result())
         if part.total is not None:
             self._totals.append(part.total)
         return part
@@ -289,6 +293,12 @@ class _OffsetWalk(Walk):
             raise ProtocolError("the list moves faster than it can be read")
         place = {self._paging.limit_param: self._paging.limit, self._paging.offset_param: offset}
         return self._ahead.ask(self._request.at(in_body=self._paging.in_body, **place))
+
+    def _wider(self) -> int:
+        """Give the next window: twice as wide while the next page is still on its way when it is wanted."""
+        if self._window < _EAGER:
+            return self._window + 2
+        return 2 * self._window if self._is_late else self._window
 
     def _drop_queue(self) -> None:
         for _, coming in self._queue:
@@ -338,7 +348,7 @@ class _OffsetWalk(Walk):
         self._position = offset + len(part.ids) + len(behind)
         self._last = {**self._before(part, offset), **dict(zip(part.ids, part.rows, strict=True)), **behind}
         if len(part.ids) >= self._size:
-            self._window = min(self._ahead.in_flight, self._window + 2) if self._size else 1
+            self._window = min(self._ahead.in_flight, self._wider()) if self._size else 1
         self._size = max(self._size, len(part.ids))
         if self._paging.total:
             self._unique.update(part.ids)
@@ -457,6 +467,8 @@ class _Coming(Protocol):
 
     def result(self) -> Any: ...
 
+    def done(self) -> bool: ...
+
     def cancel(self) -> bool: ...
 
 
@@ -469,6 +481,9 @@ class _OnDemand:
 
     def result(self) -> Decodable:
         return self.fetch(self.request)
+
+    def done(self) -> bool:
+        return False
 
     def cancel(self) -> bool:
         return True

@@ -13,6 +13,7 @@ from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
 
 _END = "|"  # the token behind the last page of the last walk
+_IN_FLIGHT = 32  # pages of an offset list at most; the budget and the waits for answers decide how many
 _FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
@@ -107,7 +108,8 @@ class Pass:
 
     def _walk(self, request: Request, start: str | None) -> Walk:
         resource = self.resource
-        return walk(self._fetch, request, resource.paging, id_field=resource.key, start=start, in_flight=4)
+        paging, key = resource.paging, resource.key
+        return walk(self._fetch, request, paging, id_field=key, start=start, in_flight=_IN_FLIGHT)
 
     def _fetch(self, request: Request) -> Answer:
         return fetch(self.session, request, self.resource.name)
