@@ -185,6 +185,7 @@ class Fetcher:
     def _read(self, steps: Pass) -> None:
         """Spool pages, handing over a segment whenever one is due."""
         reading = self._reading
+        self._spooling.open()
         began = time.monotonic()
         cut_at = began + self._checkpoint_s
         try:

@@ -1,6 +1,6 @@
 """Spool and type the rows of one resource while its next pages are fetched.
 
-Rows go to disk as they come; every few megabytes what has come is typed on a thread of its own. What the
+Rows go to disk as they come; every so many rows what has come is typed on a thread of its own. What the
 files hold, and when a part of a pass is handed over, is left to `fetching`.
 """
 
@@ -15,7 +15,11 @@ from sources.core.connector import Resource
 from sources.core.privacy import Shield
 from sources.core.spool import Spool, Typed, type_rows
 
-CHUNK_BYTES = 8 * 1024 * 1024
+# DuckDB writes tables in groups of so many rows: a file that is just one is inserted without a detour through
+# the log. The first files are smaller, so that a list of common size is typed while it is read, too.
+_GROUP_ROWS = 122_880
+_FIRST_ROWS, _FIRST_FILES = _GROUP_ROWS // 4, 4
+_MOST_BYTES = 96 * 1024 * 1024
 _MOST_WAITING = 2  # spools that may wait to be typed: a slow disk slows the reading down, it fills no memory
 
 
@@ -37,27 +41,37 @@ class Spooling:
     @property
     def has_rows(self) -> bool:
         """Tell whether any row came since the last `finish`."""
-        return bool(self._typing) or self._spool is not None
+        return bool(self._typing) or (self._spool is not None and self._spool.rows > 0)
 
-    def append(self, rows: Sequence[msgspec.Raw]) -> None:
-        """Keep the rows of a page."""
-        if not rows:
-            return
+    def open(self) -> Spool:
+        """Begin a file: a folder that cannot be written shows before anything is asked."""
         if self._spool is None:
             self._spool = Spool(self._folder / f"{self._made:06d}.ndjson", self._shield)
             self._made += 1
-        self._spool.append(rows)
-        if self._spool.size_bytes >= CHUNK_BYTES:
-            self._type_aside(self._spool)
-            self._spool = None
+        return self._spool
+
+    def append(self, rows: Sequence[msgspec.Raw]) -> None:
+        """Keep the rows of a page."""
+        while rows:
+            spool = self.open()
+            most = _FIRST_ROWS if self._made <= _FIRST_FILES else _GROUP_ROWS
+            fitting = most - spool.rows
+            spool.append(rows[:fitting])
+            rows = rows[fitting:]
+            if spool.rows >= most or spool.size_bytes >= _MOST_BYTES:
+                self._type_aside(spool)
+                self._spool = None
 
     def finish(self) -> list[Typed]:
         """Give what came since the last time, typed."""
         typed = [each.result() for each in self._typing]
         self._typing = []
-        if self._spool is not None:
-            typed.append(self._type(self._spool))
-        self._spool = None
+        spool, self._spool = self._spool, None
+        if spool is not None and spool.rows:
+            typed.append(self._type(spool))
+        elif spool is not None:
+            spool.close()
+            spool.path.unlink()
         return typed
 
     def close(self) -> None:
@@ -74,6 +88,6 @@ class Spooling:
     def _type(self, spool: Spool) -> Typed:
         spool.close()
         target = spool.path.with_suffix(".parquet")
-        typed = type_rows([spool.path], self._resource, target, now=self._now())
+        typed = type_rows([spool.path], self._resource, target, now=self._now(), widest=spool.widest)
         spool.path.unlink()
         return typed

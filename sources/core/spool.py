@@ -28,6 +28,7 @@ _SQL_TYPES = {
     "json": "JSON",
 }
 _MAX_ROW_BYTES = 64 * 1024 * 1024
+_SPARE_BYTES = 1024 * 1024
 # DuckDB writes columns that hold no null as required ones, by its statistics, and dlt rewrites such a file.
 NULLABLE = "set disabled_optimizers = 'statistics_propagation'"
 
@@ -47,6 +48,7 @@ class Spool:
         self._shield = shield or None
         self.rows = 0
         self.size_bytes = 0
+        self.widest = 0  # bytes that no row is larger than
         with _writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb")
@@ -61,6 +63,7 @@ class Spool:
             block = b"\n".join(bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") for row in lines)
         self.rows += len(lines)
         self.size_bytes += len(block) + 1
+        self.widest = max(self.widest, len(block))
         with _writing():
             self._file.write(block + b"\n")
 
@@ -88,8 +91,15 @@ class Typed:
     newest: datetime | None = None
 
 
-def type_rows(spools: Sequence[Path], resource: Resource, target: Path, *, now: datetime) -> Typed:
-    """Type spooled rows into a parquet file.
+def type_rows(
+    spools: Sequence[Path],
+    resource: Resource,
+    target: Path,
+    *,
+    now: datetime,
+    widest: int = _MAX_ROW_BYTES,
+) -> Typed:
+    """Type spooled rows, none of more than `widest` bytes, into a parquet file.
 
     Rows keep their order, and no row is dropped here. Raises `SpoolError`.
     """
@@ -97,7 +107,7 @@ def type_rows(spools: Sequence[Path], resource: Resource, target: Path, *, now: 
         con.execute("set TimeZone = 'UTC'")
         con.execute(NULLABLE)
         con.execute(
-            f"copy ({_typed_sql(spools, resource)}) to {_text(str(target))}"
+            f"copy ({_typed_sql(spools, resource, widest)}) to {_text(str(target))}"
             " (format parquet, compression uncompressed)"
         )
         return _summary(con, resource, target, now)
@@ -134,9 +144,9 @@ def hashed_columns(resource: Resource) -> list[Column]:
 # -- SQL -----------------------------------------------------------------------------------------
 
 
-def _typed_sql(spools: Sequence[Path], resource: Resource) -> str:
+def _typed_sql(spools: Sequence[Path], resource: Resource, widest: int) -> str:
     # The reader takes twice the size of the largest row in memory before it has read one.
-    most = min(_MAX_ROW_BYTES, max(1024, *(path.stat().st_size for path in spools)))
+    most = min(widest, max(path.stat().st_size for path in spools)) + _SPARE_BYTES
     stamp = _text(datetime.now(UTC).isoformat())
     files = ", ".join(_text(str(path)) for path in spools)
     values = ", ".join(_text(column.json_path) for column in resource.columns)
