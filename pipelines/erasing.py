@@ -208,13 +208,14 @@ class Eraser:
         """Replace texts wherever a table's columns hold them; case makes no difference."""
         if not texts:
             return
-        pattern = literal("|".join(re.escape(each) for each in sorted(texts, key=len, reverse=True)))
+        pattern = literal(_whole(texts))
         for column, kind in self._columns(schema, table):
-            text = f"{quoted(column)}::varchar"
-            replaced = f"regexp_replace({text}, {pattern}, {literal(FORGOTTEN)}, 'gi')"
-            new = f"try_cast({replaced} as {kind})"  # what such a text cannot stand in is emptied
+            text = new = f"{quoted(column)}::varchar"
+            for _ in range(2):  # of two neighbours the first takes the character between them
+                new = f"regexp_replace({new}, {pattern}, '\\1{FORGOTTEN}\\2', 'gi')"
             self._run(
-                f"update {_named(schema, table)} set {quoted(column)} = {new}"
+                f"update {_named(schema, table)}"
+                f" set {quoted(column)} = try_cast({new} as {kind})"  # or null, where it cannot stand there
                 f" where {where} and regexp_matches({text}, {pattern}, 'i')",
                 f"{schema}.{table}",
                 "scrubbed",
@@ -232,6 +233,12 @@ class Eraser:
     def _run(self, statement: str, table: str, action: str) -> None:
         [(rows,)] = self._con.execute(statement).fetchall()
         self._counts[table, action] = self._counts.get((table, action), 0) + int(rows)
+
+
+def _whole(texts: Iterable[str]) -> str:
+    """Write a pattern that finds texts which stand alone, not as a part of a longer address or name."""
+    choice = "|".join(re.escape(each) for each in sorted(texts, key=len, reverse=True))
+    return rf"(^|[^\w.+-])(?:{choice})($|[^\w.-]|\.(?:$|\W))"
 
 
 def _named(schema: str, table: str) -> str:

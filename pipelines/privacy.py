@@ -65,14 +65,10 @@ def forgotten(con: duckdb.DuckDBPyConnection, connection: str, contract: Contrac
 
 def pointers(contract: Contract, *views: str) -> list[tuple[Resource, str]]:
     """List the columns by which records of these views point to a contact."""
-    found = []
-    for view in views:
-        for mapping in contract.views.get(view, ()):
-            resource = contract.resource(mapping.resource)
-            column = mapping.columns.get("contact_id", "")
-            if column in {each.name for each in resource.columns}:
-                found.append((resource, column))
-    return list(dict.fromkeys(found))
+    mappings = [mapping for view in views for mapping in contract.views.get(view, ())]
+    found = {(mapping.resource, mapping.columns.get("contact_id", "")): None for mapping in mappings}
+    named = [(contract.resource(resource), column) for resource, column in found]
+    return [(each, column) for each, column in named if column in {other.name for other in each.columns}]
 
 
 # -- settings that changed -----------------------------------------------------------------------
