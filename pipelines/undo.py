@@ -6,11 +6,13 @@ holds the restored values; a model that still says otherwise is sent again by th
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import duckdb
 
 from pipelines.plan import Plan, PlanResult, count_rows, seal_of, show
 from pipelines.progress import Progress
+from pipelines.pushing.guards import last_look
 from pipelines.pushing.matching import Target
 from pipelines.pushing.restoring import compose_undo
 from pipelines.pushing.results import PushResult, unsent
@@ -51,9 +53,8 @@ def undo(
             made = _make_undo(con, project, warehouse, run_id, delete_created=delete_created)
             if made.changes and not confirm(_shown(made)):
                 raise ConfigError(f"undo {run_id}: not confirmed, nothing was sent")
-            result = carry_out(
-                made, warehouse, progress, Sending(in_flight=in_flight, command=f"undo {run_id}")
-            )
+            how = Sending(in_flight=in_flight, command=f"undo {run_id}", keeps_rest=True)
+            result = carry_out(made, warehouse, progress, how)
     deleted = sum(row["status"] == "deleted" for row in result.rows)
     result.counts |= {"delete": made.sent.get("delete", 0), "deleted": deleted}
     _tell(result, progress)
@@ -84,11 +85,14 @@ def _make_undo(
     compose_undo(con, run_id, target, delete_created=delete_created)
     made = Plan(
         con,
-        Sync(sync, connection.name, object_name, write.key, ()),
+        # Looked at again whatever their age: what was edited since the last pull is to stay as well.
+        Sync(sync, connection.name, object_name, write.key, (), recheck_after=timedelta(0)),
         connection,
         write,
         has_mirror=has_mirror,
     )
+    if has_mirror:
+        made.looked_at, made.is_half_pulled = last_look(con, warehouse, connection, write)
     count_rows(made, target)
     made.seal = seal_of(made)
     return made

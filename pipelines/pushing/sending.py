@@ -38,12 +38,14 @@ from sources.core.writing import Courier, Recheck
 class Sending:
     """How a plan is carried out; `command` names the run, `push SYNC` where it is empty.
 
-    With `verify`, every written record is read back afterwards.
+    With `verify`, every written record is read back afterwards. With `keeps_rest`, of a record that somebody
+    edited since the last look all other fields are written.
     """
 
     in_flight: int = 4
     command: str = ""
     verify: bool = False
+    keeps_rest: bool = False
 
 
 def carry_out(made: Plan, warehouse: Warehouse, progress: Progress, how: Sending | None = None) -> PushResult:
@@ -99,7 +101,7 @@ class _Run:
 
     def _courier(self, session: Session, journal: Journal) -> Courier:
         write = session.contract.writes[self.made.write.object]
-        recheck = _recheck(self.made, self.warehouse)
+        recheck = _recheck(self.made, self.warehouse, keeps_rest=self.how.keeps_rest)
         return Courier(session, write, journal, run_id=self.run_id, recheck=recheck)
 
     def _send(
@@ -146,12 +148,12 @@ class _Run:
         )
 
 
-def _recheck(made: Plan, warehouse: Warehouse) -> Recheck | None:
+def _recheck(made: Plan, warehouse: Warehouse, *, keeps_rest: bool) -> Recheck | None:
     """Tell from when on records are looked at again; never where the model wins over any edit."""
     if made.sync.conflicts == "model_wins" or not made.has_mirror or not made.write.resource:
         return None
     looked_at, _ = last_look(made.con, warehouse, made.connection, made.write)
-    return Recheck(looked_at, made.sync.recheck_after) if looked_at else None
+    return Recheck(looked_at, made.sync.recheck_after, keeps_rest) if looked_at else None
 
 
 def _inspect(session: Session, made: Plan) -> Callable[[Row], str | None] | None:

@@ -29,7 +29,7 @@ from sources.core.lanes import Look
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.parting import Parting
 from sources.core.sessions import Session
-from sources.core.sights import judge, still_planned
+from sources.core.sights import judge, row_without, still_planned, unedited
 
 _LOOK_BACK = timedelta(minutes=2)  # clocks differ, and time stamps are cut to whole seconds
 _LOOKED_AT_ONCE = 25  # rows of a lane for single ones: where a list shows changes, one request shows all
@@ -50,10 +50,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """When records are looked at again before they are changed: once the last look is older than `after`."""
+    """When records are looked at again before they are changed: once the last look is older than `after`.
+
+    Of a record that was edited since, nothing is written, or with `keeps_rest` all that was not edited.
+    """
 
     looked_at: datetime
     after: timedelta
+    keeps_rest: bool = False
 
     def is_due(self, now: datetime) -> bool:
         """Tell whether what is known of the records is too old to write on it."""
@@ -71,6 +75,19 @@ class Log(Protocol):
     def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
 
     def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
+
+
+class NoLog:
+    """A log that keeps nothing, where nothing is sent."""
+
+    def intent(self, batch: Batch) -> None:
+        """Keep nothing."""
+
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep nothing."""
+
+    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep nothing."""
 
 
 class Courier:
@@ -142,7 +159,7 @@ class Courier:
 
     def _looked_at(self, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Outcome]]:
         """Part the rows that may be written from those whose record was edited since the last look."""
-        due = [row for row in rows if row.action == "update" and row.crm_id] if self._is_due() else []
+        due = [row for row in rows if row.action != "create" and row.crm_id] if self._is_due() else []
         if not due or self.recheck is None:
             return rows, []
         sights = self.reread(due, self.recheck.looked_at)
@@ -150,10 +167,18 @@ class Courier:
             row.seq: still_planned(self.write, row, sight) for row, sight in zip(due, sights, strict=True)
         }
         edited = [each for each in judged.values() if isinstance(each, Outcome)]
+        rests: dict[int, Row] = {}
         if edited:
-            seqs = {each.seq for each in edited}
-            self.log.withheld([row for row in due if row.seq in seqs], edited, at=self.now())
-        kept = [judged.get(row.seq, row) for row in rows]
+            seen = [
+                (row, sight)
+                for row, sight in zip(due, sights, strict=True)
+                if isinstance(judged[row.seq], Outcome)
+            ]
+            if self.recheck.keeps_rest:
+                rests = {row.seq: rest for row, sight in seen if (rest := unedited(self.write, row, sight))}
+            held = [row_without(row, rests.get(row.seq)) for row, _ in seen]
+            self.log.withheld(held, edited, at=self.now())
+        kept = [rests.get(row.seq) or judged.get(row.seq, row) for row in rows]
         return [each for each in kept if isinstance(each, Row)], edited
 
     def _is_due(self) -> bool:
