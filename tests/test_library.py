@@ -43,6 +43,23 @@ def test_relm_runs_in_anybodys_pipeline_and_takes_its_settings_as_dlt_spells_the
         assert ask(tmp_path, "select count(*), count(distinct id) from crm_copy.contacts") == [(120, 120)]
 
 
+def test_a_source_keeps_out_what_its_settings_exclude_or_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sources.rally import rally
+
+    with Sandbox(records=10) as box:
+        privacy = {
+            "SOURCES__RALLY__EXCLUDE": '["contacts.phone"]',
+            "SOURCES__RALLY__HASH": '["contacts.email"]',
+        }
+        for name, value in (box.settings() | privacy | {"ROUNDTRIP__HASH_KEY": "k" * 32}).items():
+            monkeypatch.setenv(name, value)
+        pipeline(tmp_path).run(rally().with_resources("contacts"))
+        kept = "select count(*), count(phone), count(*) filter (length(email) = 64) from crm_copy.contacts"
+        assert ask(tmp_path, kept) == [(10, 0, 10)]
+
+
 def test_a_second_run_of_a_pipeline_merges_only_what_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
