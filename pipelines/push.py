@@ -16,6 +16,7 @@ from pipelines.pushing.handover import restrict
 from pipelines.pushing.results import PushResult, unsent
 from pipelines.pushing.sending import Sending, carry_out
 from pipelines.pushing.settling import settle_left_over
+from pipelines.pushing.unknowns import settle_unknown
 from pipelines.settings import Project
 from pipelines.warehouse import Warehouse
 from sources.core.errors import ConfigError
@@ -33,14 +34,16 @@ def push(  # noqa: PLR0913 (one per option, all by name)
     progress: Progress,
     create_fields: bool = False,
     verify: bool = False,
+    resend_unknown: bool = False,
     plan_file: Path | None = None,
     in_flight: int = 4,
 ) -> PushResult:
     """Send what the plan of a sync shows, at most `limit` records of it, after `confirm` agreed.
 
     With `create_fields`, custom fields that the CRM does not define yet are defined before the first row;
-    with `verify`, what was written is read back and compared. With `plan_file` the rows of that file are
-    sent, exactly as they stand there, or none.
+    with `verify`, what was written is read back and compared. Rows whose outcome is unknown are looked for
+    first, and with `resend_unknown` sent again where nobody can tell. With `plan_file` the rows of that file
+    are sent, exactly as they stand there, or none.
     Raises `ConfigError`, `GuardError` and `LockedError` before the first byte is sent. What stops the push
     later is told in the result, with what was done booked.
     """
@@ -57,6 +60,7 @@ def push(  # noqa: PLR0913 (one per option, all by name)
     declared = project.sync(sync)
     with warehouse.lock(f"roundtrip push {sync}"):
         settle_left_over(project, warehouse, progress)
+        settle_unknown(project, warehouse, sync, progress, resend=resend_unknown)
         with warehouse.reading() as con:
             made = _made(con, project, sync, limit=limit, handed=handed)
             check_guard(made)

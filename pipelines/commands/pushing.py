@@ -51,6 +51,9 @@ def push(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read back what was written, and list what differs.")
     ] = False,
+    resend_unknown: Annotated[
+        bool, typer.Option("--resend-unknown", help="Send rows again of which nobody can tell what became.")
+    ] = False,
     yes: Yes = False,
     all_rows: AllRows = False,
     as_json: AsJson = False,
@@ -73,6 +76,7 @@ def push(
             limit=limit,
             create_fields=create_fields,
             verify=verify,
+            resend_unknown=resend_unknown,
             plan_file=plan_file,
             confirm=confirm,
             progress=progress,

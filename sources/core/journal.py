@@ -166,6 +166,19 @@ class Journal:
             self.append({"type": kind, "rows": part})
 
 
+class NoJournal:
+    """A log that keeps nothing, where nothing is sent."""
+
+    def intent(self, batch: Batch) -> None:
+        """Keep nothing."""
+
+    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep nothing."""
+
+    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
+        """Keep nothing."""
+
+
 def left_over(folder: Path) -> list[Path]:
     """List the journals that wait for folding, oldest first."""
     return sorted(folder.glob("*.jsonl")) if folder.exists() else []
