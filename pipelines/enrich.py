@@ -55,7 +55,7 @@ class EnrichResult:
     @property
     def error(self) -> str | None:
         """Give the first failure's line."""
-        return next((f"{model.name}: {model.error}" for model in self.models if model.error), None)
+        return next((model.error for model in self.models if model.error), None)
 
     def payload(self) -> dict[str, Any]:
         """Give the JSON keys of `roundtrip enrich`."""
@@ -93,7 +93,8 @@ def enrich(
             con.execute("set variable as_of = ?::date", [day])
             for model in models:
                 _build(con, model, models, day)
-                progress.say(f"marts.{model.name}: {model.error or f'{model.rows} rows in {model.took_s} s'}")
+                done = f"{model.rows} rows in {model.took_s} s" if model.status == "ok" else model.status
+                progress.say(f"marts.{model.name}: {done}")
             record_run(con, _record(result, started))
     return result
 
@@ -147,7 +148,8 @@ def _ordered(models: Iterable[Model]) -> list[Model]:
 def _build(con: duckdb.DuckDBPyConnection, model: Model, models: Sequence[Model], as_of: date) -> None:
     broken = sorted(each.name for each in models if each.name in model.reads and each.status != "ok")
     if broken:
-        model.status, model.error = "skipped", f"left as it was, since {broken[0]} failed"
+        model.status = "skipped"
+        model.error = f"marts.{model.name} is left as it was, since {broken[0]} failed"
         return
     began = monotonic()
     con.begin()
@@ -159,7 +161,8 @@ def _build(con: duckdb.DuckDBPyConnection, model: Model, models: Sequence[Model]
     except (duckdb.Error, ConnectorError) as error:
         con.rollback()
         told = one_line(error, "") if isinstance(error, duckdb.Error) else str(error)
-        model.status, model.error = "failed", told
+        model.status = "failed"
+        model.error = told if model.path.name in told else f"{model.path.name}: {told}"
     model.took_s = round(monotonic() - began, 3)
 
 

@@ -127,7 +127,7 @@ def _erase(con: duckdb.DuckDBPyConnection, project: Project, key: str, result: F
     result.tables = eraser.told()
     result.beyond_reach = [
         *(
-            f"{person.connection}: {len(person.ids)} contact records stand in the CRM; delete them there"
+            f"{person.connection}: contact records in the CRM itself ({len(person.ids)}); delete them there"
             for person in result.people
         ),
         *_BEYOND,

@@ -33,7 +33,7 @@ _SYNC_KEYS = {"sync": None, "connection": None, "object": None, "rows": ()}
 EMPTY: Mapping[str, Mapping[str, Any]] = {
     "pull": {"resources": ()},
     "enrich": {"models": ()},
-    "forget": {"done": False, "tables": (), "beyond_reach": ()},
+    "forget": {"done": None, "tables": (), "beyond_reach": ()},
     "plan": {
         **_SYNC_KEYS,
         "counts": dict.fromkeys(_COUNTS, 0),

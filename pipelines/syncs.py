@@ -156,7 +156,8 @@ def _unseen(sync: Sync, connection: Connection, target: Target, setting: str) ->
     return ConfigError(
         f"syncs.{sync.name} cannot write {connection.name} {sync.object}: {named} is kept out of sight by"
         f" sources.{connection.name}.{setting}, so a push could not tell what it would replace",
-        hint=f"Take {named} off that list, or the sync out.",
+        hint=f"Take {named} off that list, or the sync out; or, if it is not part of the sync, see in"
+        " sources/README.md how to say that the CRM merges changes.",
     )
 
 

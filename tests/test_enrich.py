@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.enrich import EnrichResult, enrich
 from pipelines.progress import SilentProgress
+from pipelines.render import error_lines
 from pipelines.settings import Project
 from sources.core.errors import ConfigError
 from sources.sandbox import Sandbox
@@ -92,7 +93,9 @@ def test_a_model_that_fails_keeps_its_old_table_and_those_that_read_it_are_left(
         "third": "ok",
     }
     assert result.exit_code == 1
-    assert "(first.sql line 2, column 3)" in str(result.error)
+    told = error_lines(result)
+    assert "(first.sql line 2, column 3)" in told[0]
+    assert told[1:] == ["marts.second is left as it was, since first failed"]
     assert rows(bad, "select n from marts.first") == [(1,)]
 
 
