@@ -29,6 +29,7 @@ COMMANDS = (
     looking.status,
     looking.runs,
     looking.query,
+    starting.schedule,
     looking.report,
 )
 
@@ -94,7 +95,7 @@ def _refuse_usage(error: typer.TyperException, words: Sequence[str]) -> int:
     """Put a usage error into one line that names the help to read."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "roundtrip"
-    message = error.format_message().strip()
+    message = error.format_message().strip().replace("Value error, ", "")  # pydantic's words, not ours
     if message.startswith("Usage:"):  # no command at all: the help says it best
         print(message, file=sys.stderr)
         return 2

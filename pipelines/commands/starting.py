@@ -1,6 +1,6 @@
-"""Commands to begin with: `demo`, `sandbox`, `init`, `check`."""
+"""Commands to begin with: `demo`, `sandbox`, `init`, `check`, and to go on by itself: `schedule`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -77,3 +77,28 @@ def check(
         return look(load_project(), connections or (), progress=progress)
 
     return run("check", work, as_json=as_json)
+
+
+Scheduler = Literal["cron", "systemd", "github", "airflow", "dagster"]
+
+
+def schedule(
+    scheduler: Annotated[Scheduler, typer.Argument(metavar="cron|systemd|github|airflow|dagster")],
+    every: Annotated[str, typer.Option(help="How often: 15m, 1h, 6h, 1d.")] = "15m",
+    push: Annotated[
+        list[str] | None, typer.Option(metavar="SYNC", help="Push this sync too; may be given again.")
+    ] = None,
+) -> int:
+    """Print a ready file that runs this project by itself.
+
+    It pulls and enriches; what changes a CRM is added with --push. The file says what to do with it, and
+    holds no key.
+    """
+
+    def work(_: Progress) -> render.Result:
+        from pipelines.schedules import schedule as write_schedule
+        from pipelines.settings import load_project
+
+        return write_schedule(load_project(), scheduler, every=every, pushes=push or ())
+
+    return run("schedule", work)

@@ -3,9 +3,11 @@
 dlt's working folder is thrown away before each load, so the warehouse file alone says what is there.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,31 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     shutil.rmtree(work, ignore_errors=True)
-    pipeline = dlt.pipeline(
-        f"roundtrip_{connection}",
-        pipelines_dir=str(work),
-        destination=dlt.destinations.duckdb(con),
-        dataset_name=connection,
-    )
     con.execute(f"create schema if not exists {quoted(connection)}")
     source = dlt.source(lambda: [_dlt_resource(con, connection, delta) for delta in deltas], name=connection)
-    try:
-        pipeline.run(source(), loader_file_format="parquet")
-    except PipelineStepFailed as error:
-        raise _cause(error, connection) from error
+    with _plain(work) as folder:
+        pipeline = dlt.pipeline(
+            f"roundtrip_{connection}",
+            pipelines_dir=str(folder),
+            destination=dlt.destinations.duckdb(con),
+            dataset_name=connection,
+        )
+        try:
+            pipeline.run(source(), loader_file_format="parquet")
+        except PipelineStepFailed as error:
+            raise _cause(error, connection) from error
     con.execute(f"drop schema if exists {quoted(connection + '_staging')} cascade")
     shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _plain(work: Path) -> Iterator[Path]:
+    """Give a folder whose path dlt can stand: it formats names with % and escapes none in SQL."""
+    if not {"%", "'"} & set(str(work)):
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="roundtrip-") as away:  # closed to other users, as `work` is
+        yield Path(away)
 
 
 def _cause(error: Exception, connection: str) -> Exception:
