@@ -88,7 +88,7 @@ def _line(entry: Mapping[str, Any]) -> str:
     edit = f" {_short(entry['replaced'])} → {_short(entry['value'])}," if entry["field"] else ""
     if entry["by"] == "crm":
         return f"  {_minute(entry['at'])}  CRM:{edit} {entry['answer']}, seen by run {entry['run_id']}"
-    reason = f" ({entry['error']})" if entry["error"] else ""
+    reason = "".join(f" ({entry[name]})" for name in ("error", "verified") if entry[name])
     batch = f", batch {entry['batch_id']}" if entry["batch_id"] else ""
     by = f"run {entry['run_id']}, row {entry['key']}{batch}"
     return f"  {_minute(entry['at'])}  {entry['command']}:{edit} {entry['answer']}{reason}, {by}"
@@ -248,7 +248,7 @@ def _pushed(con: duckdb.DuckDBPyConnection, record: _Record) -> Iterator[dict[st
     rows = con.execute(
         f"""
         select pushed_at, run_id, command, sync, key, batch_id, action, push_log.status, sent, replaced,
-            push_log.error
+            push_log.error, verified
         from roundtrip.push_log as push_log left join roundtrip.runs using (run_id)
         where connection = $connection and object = $object
             and (crm_id = $id or list_contains({_SPELLINGS}, key))
@@ -260,9 +260,9 @@ def _pushed(con: duckdb.DuckDBPyConnection, record: _Record) -> Iterator[dict[st
             "key": record.key,
         },
     ).fetchall()
-    for at, run_id, command, sync, key, batch_id, action, status, sent, replaced, error in rows:
+    for at, run_id, command, sync, key, batch_id, action, status, sent, replaced, error, verified in rows:
         entry = {"by": "push", "run_id": run_id, "command": command, "sync": sync, "key": key}
-        entry |= {"batch_id": batch_id, "answer": status, "error": error}
+        entry |= {"batch_id": batch_id, "answer": status, "error": error, "verified": verified}
         before = decode_json((replaced or "{}").encode())
         for name, value in decode_json((sent or "{}").encode()).items():
             yield _entry(at, name, value, before.get(name), **entry)
@@ -295,7 +295,9 @@ def _taken_apart(name: str | None, new: Any, old: Any) -> Iterator[tuple[str | N
 
 
 def _entry(at: datetime, name: str | None, value: Any, replaced: Any, **more: Any) -> dict[str, Any]:
-    blank = dict.fromkeys(("by", "run_id", "command", "sync", "key", "batch_id", "answer", "error"))
+    blank = dict.fromkeys(
+        ("by", "run_id", "command", "sync", "key", "batch_id", "answer", "error", "verified")
+    )
     entry = {"at": _iso(at), "field": name, "value": _plain(value), "replaced": _plain(replaced)}
     return {**entry, **blank, **more}
 
