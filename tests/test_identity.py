@@ -407,8 +407,8 @@ def carry(root: Path, box: Sandbox, crm: str) -> Carried:
     shop = Shop(root, box, crm, fields=FIELDS[crm][0])
     people = People(shop)
     for case in CASES:
-        for email, first in case.there:
-            people.add(email, first)
+        for email, name in case.there:
+            people.add(email, name)
     first = push(shop, [row for case in CASES for row in case.rows])
     for case in CASES:
         if case.by_hand:

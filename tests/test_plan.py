@@ -1,9 +1,11 @@
 """What a plan sends, what it holds back and why, value by value."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -413,6 +415,24 @@ def test_the_canonical_form_of_a_canonical_form_is_itself(
     assert once == twice
 
 
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ({"city": "Pier", "zip": None, "at": 1}, True),
+        ({"at": 1, "city": "Pier"}, True),
+        ({"city": "Pier"}, False),
+        ({"at": 1, "city": "Other"}, False),
+    ],
+)
+def test_an_objects_members_have_no_order_and_null_ones_do_not_count(
+    memory: duckdb.DuckDBPyConnection, shown: dict[str, Any], expected: bool
+) -> None:
+    sent = {"at": 1, "city": "Pier"}
+    query = f"select {compare.is_echo('$1::varchar', '$2::varchar')}"
+    assert memory.execute(query, [json.dumps(sent), json.dumps(shown)]).fetchall() == [(expected,)]
+    assert is_echo(sent, shown) is expected
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=_TEXTS.filter(bool))
 def test_what_was_sent_is_always_its_own_echo(memory: duckdb.DuckDBPyConnection, sent: str) -> None:
@@ -437,6 +457,7 @@ def test_what_was_sent_is_always_its_own_echo(memory: duckdb.DuckDBPyConnection,
         ("2026-03-01T10:00:00Z", "2026-03-02", False),
         ("x" * 50, "x" * 45, True),
         ("x" * 50, "x" * 20, False),
+        (" x" * 50, "X " * 25, True),
         ("Ann", "", False),
         ("a  b", "a b", True),
     ],

@@ -169,7 +169,7 @@ def pointer(*path: str) -> str:
 
 
 def is_echo(sent: str, shown: str) -> str:
-    """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded or cut."""
+    """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded, cut or reordered."""
     plain_sent, plain_shown = _plain(sent), _plain(shown)
     rounded = (
         f"({_decimals(shown)} < {_decimals(sent)}"
@@ -183,12 +183,13 @@ def is_echo(sent: str, shown: str) -> str:
         f"({has_date(sent)} and {has_date(shown)}"
         f" and try_cast({shown} as timestamptz) in ({', '.join(times)}))"
     )
-    cut = f"(length({shown}) >= {_SHORTEST_CUT} and starts_with({sent}, {shown}))"
+    cut = f"(length({plain_shown}) >= {_SHORTEST_CUT} and starts_with({plain_sent}, {plain_shown}))"
+    same_members = f"starts_with({sent}, '{{') and {_members(sent)} = {_members(shown)}"
     same_number = f"{_number(sent)} = {_number(shown)}"
     return (
         f"coalesce({plain_sent} = {plain_shown}, nullif({sent}, '') is null and nullif({shown}, '') is null)"
         f" or coalesce({same_number}, false) or coalesce({rounded}, false)"
-        f" or coalesce({same_time}, false) or coalesce({cut}, false)"
+        f" or coalesce({same_time}, false) or coalesce({cut}, false) or coalesce({same_members}, false)"
     )
 
 
@@ -224,6 +225,15 @@ def _number(text: str) -> str:
 
 def _decimals(text: str) -> str:
     return f"length(coalesce(nullif(split_part({_number(text)}, '.', 2), ''), ''))"
+
+
+def _members(text: str) -> str:
+    """Write an object's members that have a value, whatever their order."""
+    members = f"map_entries(try_cast({text} as json)::map(varchar, json))"
+    # A text that is no object has none: it must not even be read as one.
+    is_object = f"starts_with({text}, '{{') and json_valid({text})"
+    given = f"list_filter({members}, lambda member: member.value::varchar <> 'null')"
+    return f"case when {is_object} then list_sort({given}) end"
 
 
 def _plain(text: str) -> str:

@@ -74,19 +74,26 @@ def _is_one_number(known: str, shown: str) -> bool:
 
 
 def is_echo(sent: Any, shown: Any) -> bool:
-    """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded or cut."""
+    """Tell whether a CRM that took `sent` may show `shown`: trimmed, re-cased, rounded, cut or reordered."""
     if sent in (None, "") or shown in (None, ""):
         return sent in (None, "") and shown in (None, "")
     if isinstance(sent, bool) or isinstance(shown, bool):
         return str(sent).lower() == str(shown).lower()
+    if isinstance(sent, Mapping) and isinstance(shown, Mapping):
+        return _members(sent) == _members(shown)
     if isinstance(sent, Mapping | list) or isinstance(shown, Mapping | list):
         return bool(sent == shown)
     sent_text, shown_text = str(sent), str(shown)
-    if _plain(sent_text) == _plain(shown_text):
+    plain_sent, plain_shown = _plain(sent_text), _plain(shown_text)
+    if plain_sent == plain_shown:
         return True
-    if len(shown_text) >= _SHORTEST_CUT and sent_text.startswith(shown_text):
+    if len(plain_shown) >= _SHORTEST_CUT and plain_sent.startswith(plain_shown):
         return True
     return _is_rounded(sent_text, shown_text) or _is_same_time(sent_text, shown_text)
+
+
+def _members(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def _plain(text: str) -> str:

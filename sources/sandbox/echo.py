@@ -1,4 +1,4 @@
-"""What a CRM does to a value between taking and keeping it: trim, re-case, round."""
+"""What a CRM does to a value between taking and keeping it: trim, re-case, round, reorder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ class Echo:
     upper: tuple[str, ...] = ()
     digits: int | None = None
     cuts_text_at: int | None = None
+    reorders: bool = False  # the members of objects, which have no order
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields as the CRM would keep them."""
@@ -26,6 +27,8 @@ class Echo:
             return self._text(name, value)
         if isinstance(value, float) and self.digits is not None:
             return round(value, self.digits)
+        if isinstance(value, dict) and self.reorders:
+            return {key: self._value(key, value[key]) for key in sorted(value, reverse=True)}
         return value
 
     def _text(self, name: str, text: str) -> str:
