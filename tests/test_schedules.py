@@ -173,7 +173,8 @@ def python_with(package: str) -> str:
 def run_file(python: str, folder: Path, text: str, code: str) -> str:
     """Import a file in another Python, run a few lines on it, and give what they print."""
     (folder / "scheduled.py").write_text(text)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "AIRFLOW_HOME": str(folder / "airflow")}
+    home = str(folder.parent)  # Airflow expands $HOME in it again and again
+    environ = {"PATH": os.environ["PATH"], "HOME": home, "AIRFLOW_HOME": f"{home}/airflow"}
     done = subprocess.run(
         [python, "-c", f"import scheduled\n{code}"],
         cwd=folder,
