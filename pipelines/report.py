@@ -105,8 +105,9 @@ def _known(con: duckdb.DuckDBPyConnection, project: Project, wanted: Sequence[st
 
 
 def _page(con: duckdb.DuckDBPyConnection, scope: Scope, warehouse: Warehouse) -> Page:
-    narrow(con, scope, warehouse.pending_runs())
-    fresh, late = upkeep.freshness(con, scope, warehouse.looked())
+    pending = warehouse.pending_runs()
+    narrow(con, scope, pending)
+    fresh, late = upkeep.freshness(con, scope, upkeep.noted(warehouse.looked(), pending))
     rejected, open_count = pushes.rejections(con, scope)
     warnings = [
         *([f"{fresh.title}. See roundtrip status for the errors."] if late else []),
@@ -129,7 +130,7 @@ def _page(con: duckdb.DuckDBPyConnection, scope: Scope, warehouse: Warehouse) ->
         Tile(
             "Data",
             "Late" if late else "Fresh",
-            [wording.counted(len(late), "resource") + " late or failing" if late else "read within 24 hours"],
+            [wording.counted(late, "resource") + " late or failing" if late else "read within 24 hours"],
             is_bad=bool(late),
         ),
         Tile("Held back", wording.whole(open_count), ["records in the last pushes"], is_bad=bool(open_count)),

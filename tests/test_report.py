@@ -248,7 +248,7 @@ def test_activities_are_counted_by_week_and_kind_within_the_period(page: Parsed)
     [table] = page.parts["activity"].tables.values()
     assert table[0][:2] == ["Week", "Call"]
     assert table[1] == ["Week of 16 Mar 2026", "2", "0", "2"]
-    assert page.parts["activity"].title.startswith("3 activities since")
+    assert page.parts["activity"].title == "3 activities since 20 Mar 2025, 1 a week on average"
 
 
 def test_scores_are_spread_and_graded(page: Parsed) -> None:
@@ -339,6 +339,13 @@ def test_runs_that_no_generation_holds_yet_count(tmp_path: Path) -> None:
     found = sections(made)
     assert readable(found["runs"].title) == "2 runs since 20 Mar 2025, 1 did not end well"
     assert found["freshness"].title == "1 of 3 resources is late or failing: relm.tasks"
+
+
+def test_a_resource_that_failed_in_a_run_without_changes_is_named(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    failed = {"connection": "relm", "resource": "contacts", "status": "failed", "error": "503"}
+    Warehouse(made.warehouse).note_run(RunRecord("r2", "pull", NOW, NOW, "failed", {"resources": [failed]}))
+    assert sections(made)["freshness"].title.startswith("3 of 3 resources are late or failing")
 
 
 # -- what is asked for ---------------------------------------------------------------------------

@@ -216,7 +216,8 @@ def columns(name: str, parts: Sequence[Column], *, unit: str, **kept: Any) -> Ch
                 "described": clean(part.described),
             }
         )
-    gap_px = -1 if len(tops) > 60 else -3
+    first, last = min(part.start for part in parts), max(part.end for part in parts)
+    steps = (last - first) / (parts[0].end - parts[0].start)
 
     def draw(width_px: int) -> Spec:
         time_axis = {
@@ -226,9 +227,14 @@ def columns(name: str, parts: Sequence[Column], *, unit: str, **kept: Any) -> Ch
             "tickCount": {"interval": "month", "step": _month_step(parts, width_px)},
         }
         x = {"field": "from", "type": "temporal", "scale": {"type": "utc"}, "axis": time_axis}
-        return _columns_spec(width_px, values, x, unit, gap_px=gap_px)
+        return _columns_spec(width_px, values, x, unit, gap_px=_gap_px(width_px / steps))
 
     return Chart(name, draw, **kept)
+
+
+def _gap_px(column_px: float) -> int:
+    """Leave a gap between columns that is no more than a part of them."""
+    return 3 if column_px > 16 else 1 if column_px > 4 else 0
 
 
 def _month_step(parts: Sequence[Column], width_px: int) -> int:
@@ -243,7 +249,7 @@ def _columns_spec(width_px: int, values: Sequence[Spec], x: Spec, unit: str, *, 
         "width": width_px,
         "height": 190 if width_px < 400 else 250,
         "data": {"values": list(values)},
-        "mark": {"type": "rect", "x2Offset": gap_px},
+        "mark": {"type": "rect", "x2Offset": -gap_px},
         "encoding": {
             "x": x,
             "x2": {"field": "to"},
@@ -291,8 +297,13 @@ def histogram(name: str, steps: Sequence[tuple[float, float, int]], *, unit: str
         "scale": {"domain": [steps[0][0], steps[-1][1]], "nice": False},
         "axis": {"title": of, "grid": False, "tickCount": 5},
     }
-    return Chart(name, lambda width_px: _columns_spec(width_px, values, x, unit, gap_px=-1))
+    return Chart(name, lambda width_px: _columns_spec(width_px, values, x, unit, gap_px=1))
 
 
 def _milliseconds(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+def next_month(start: date) -> date:
+    """Give the first day of the month after."""
+    return date(start.year + start.month // 12, start.month % 12 + 1, 1)

@@ -1,14 +1,13 @@
 """The report's questions about deals: what is open, what was won and lost."""
 
 from collections.abc import Sequence
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 
 from pipelines.reporting import wording
-from pipelines.reporting.charts import Bar, Chart, Column, bars, columns
+from pipelines.reporting.charts import Bar, Chart, Column, bars, columns, next_month
 from pipelines.reporting.scope import MAX_CURRENCIES, Scope, rows
 from pipelines.reporting.sections import Section, Table, Tile
 
@@ -143,7 +142,7 @@ def _pipeline_table(counts: dict[str, int], amounts: dict[str, Amounts], currenc
     return Table("Open deals by stage", ["Stage", "Deals", "Share", *map(unit_of, currencies)], body)
 
 
-# -- ends ----------------------------------------------------------------------------------------
+# -- won and lost -------------------------------------------------------------------------------
 
 
 def closings(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
@@ -156,7 +155,7 @@ def closings(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
     won, lost = sum(row[1] for row in found), sum(row[2] for row in found)
     parts = []
     for start, month_won, month_lost, _ in found:
-        name, end = wording.month(start), _next_month(start)
+        name, end = wording.month(start), next_month(start)
         parts.append(Column(start, end, month_won, f"{name}: {month_won:,} won", "var(--good)"))
         parts.append(Column(start, end, -month_lost, f"{name}: {month_lost:,} lost", "var(--bad)"))
     return Section(
@@ -226,7 +225,3 @@ def _worth_table(con: duckdb.DuckDBPyConnection, found: Sequence[tuple[Any, ...]
         for month, worth in sorted(worths.items(), reverse=True)
     ]
     return [Table("Amounts won per month", ["Month", *map(unit_of, used)], body)] if used else []
-
-
-def _next_month(start: date) -> date:
-    return date(start.year + start.month // 12, start.month % 12 + 1, 1)

@@ -1,12 +1,14 @@
 """The report's questions about people: how much is done with them, and how the leads score."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 import duckdb
 
 from pipelines.reporting import wording
-from pipelines.reporting.charts import WIDE_PX, Column, columns, histogram
+from pipelines.reporting.charts import WIDE_PX, Column, columns, histogram, next_month
 from pipelines.reporting.scope import Scope, rows
 from pipelines.reporting.sections import Section, Table
 from pipelines.warehouse import has_table
@@ -14,6 +16,7 @@ from pipelines.warehouse import has_table
 _SERIES = ("var(--s1)", "var(--s2)", "var(--s3)", "var(--s4)", "var(--s5)")
 _MOST_WEEKS = 110  # above that, months are shown
 _STEPS = 20
+_OTHERS = "all others"
 _SCORE = "try_cast(lead_score as double)"
 
 _ACTIVITIES = """
@@ -33,81 +36,90 @@ order by start
 
 
 def activities(con: duckdb.DuckDBPyConnection, scope: Scope) -> Section:
-    """Say how much was done in each week, by kind."""
-    topic = "Activity"
-    is_long = (scope.now - scope.since) > timedelta(weeks=_MOST_WEEKS)
-    step = "month" if is_long else "week"
-    found = rows(con, _ACTIVITIES.format(step=step))
+    """Say how much was done in each week, by kind; in each month where the period is long."""
+    anchor, topic = "activity", "Activity"
+    step = _Step(is_month=scope.now - scope.since > timedelta(weeks=_MOST_WEEKS))
     since = wording.day(scope.since)
-    if not found:
-        return Section("activity", topic, f"No activity is known since {since}.")
-    totals: dict[str, int] = {}
-    for _, kind, count in found:
-        totals[kind] = totals.get(kind, 0) + count
-    kinds = sorted(totals, key=lambda kind: (kind == "all others", -totals[kind], kind))
-    colors = dict(zip(kinds, _SERIES, strict=False))
+    done = _Done(rows(con, _ACTIVITIES.format(step=step.name)), step)
+    if not done.found:
+        return Section(anchor, topic, f"No activity is known since {since}.")
+    colors = dict(zip(done.kinds, _SERIES, strict=False))
     parts = [
-        Column(
-            start,
-            _end(start, step),
-            count,
-            f"{_step_name(start, step)}, {kind}: {count:,}",
-            colors[kind],
-        )
-        for start, kind, count in sorted(found, key=lambda row: kinds.index(row[1]))
+        Column(start, step.end(start), count, f"{step.said(start)}, {kind}: {count:,}", colors[kind])
+        for start, kind, count in done.found
     ]
-    sums = _sums(found)
-    whole = [count for start, count in sums.items() if _end(start, step) <= scope.now.date()]
-    per = f", {sum(whole) / len(whole):,.0f} in a usual {step}" if whole else ""
     return Section(
-        "activity",
+        anchor,
         topic,
-        f"{wording.counted(sum(totals.values()), 'activity', 'activities')} since {since}{per}",
-        note=f"By the day they took place; weeks begin on Monday. The last {step} is not over yet.",
+        f"{done.said} since {since}{done.usual(scope.now.date())}",
+        note=f"By the day they took place; weeks begin on Monday. The last {step.name} is not over yet.",
         charts=[
             columns(
-                f"Activities per {step}",
+                f"Activities per {step.name}",
                 parts,
-                unit=f"activities a {step}",
+                unit=f"activities a {step.name}",
                 legend=list(colors.items()),
                 width_px=WIDE_PX,
             )
         ],
-        folded=[_activity_table(found, kinds, sums, step)],
+        folded=[done.table()],
     )
 
 
-def _sums(found: list[tuple[Any, ...]]) -> dict[date, int]:
-    sums: dict[date, int] = {}
-    for start, _, count in found:
-        sums[start] = sums.get(start, 0) + count
-    return sums
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A week or a month, told by its first day."""
+
+    is_month: bool
+
+    @property
+    def name(self) -> str:
+        return "month" if self.is_month else "week"
+
+    def end(self, start: date) -> date:
+        return next_month(start) if self.is_month else start + timedelta(days=7)
+
+    def said(self, start: date) -> str:
+        return wording.month(start) if self.is_month else f"Week of {wording.day(start)}"
 
 
-def _activity_table(
-    found: list[tuple[Any, ...]], kinds: list[str], sums: dict[date, int], step: str
-) -> Table:
-    counts = {(start, kind): count for start, kind, count in found}
-    body = [
-        [
-            _step_name(start, step),
-            *(wording.whole(counts.get((start, kind), 0)) for kind in kinds),
-            wording.whole(total),
+class _Done:
+    """Counts of activities by step and kind; `found` has the most frequent kinds first."""
+
+    def __init__(self, found: Sequence[tuple[Any, ...]], step: _Step) -> None:
+        self.step = step
+        self.sums: dict[date, int] = {}
+        totals: dict[str, int] = {}
+        for start, kind, count in found:
+            self.sums[start] = self.sums.get(start, 0) + count
+            totals[kind] = totals.get(kind, 0) + count
+        self.kinds = sorted(totals, key=lambda kind: (kind == _OTHERS, -totals[kind], kind))
+        self.found = sorted(found, key=lambda row: self.kinds.index(row[1]))
+
+    @property
+    def said(self) -> str:
+        return wording.counted(sum(self.sums.values()), "activity", "activities")
+
+    def usual(self, today: date) -> str:
+        """Say how much is done in a step on average, those without any counted, the running one not."""
+        count, done, start = 0, 0, min(self.sums)
+        while self.step.end(start) <= today:
+            count, done = count + 1, done + self.sums.get(start, 0)
+            start = self.step.end(start)
+        return f", {done / count:,.0f} a {self.step.name} on average" if count else ""
+
+    def table(self) -> Table:
+        counts = {(start, kind): count for start, kind, count in self.found}
+        body = [
+            [
+                self.step.said(start),
+                *(wording.whole(counts.get((start, kind), 0)) for kind in self.kinds),
+                wording.whole(total),
+            ]
+            for start, total in sorted(self.sums.items(), reverse=True)
         ]
-        for start, total in sorted(sums.items(), reverse=True)
-    ]
-    heads = [wording.capital(kind) for kind in kinds]
-    return Table(f"Activities per {step}", [step.capitalize(), *heads, "Total"], body)
-
-
-def _end(start: date, step: str) -> date:
-    if step == "week":
-        return start + timedelta(days=7)
-    return date(start.year + start.month // 12, start.month % 12 + 1, 1)
-
-
-def _step_name(start: date, step: str) -> str:
-    return f"Week of {wording.day(start)}" if step == "week" else wording.month(start)
+        heads = [self.step.name.capitalize(), *map(wording.capital, self.kinds), "Total"]
+        return Table(f"Activities per {self.step.name}", heads, body)
 
 
 # -- scores --------------------------------------------------------------------------------------
@@ -115,44 +127,39 @@ def _step_name(start: date, step: str) -> str:
 
 def scores(con: duckdb.DuckDBPyConnection) -> Section:
     """Say how the leads of `marts.enriched_leads` score, and how many have each grade."""
-    topic = "Lead scores"
-    table = "enriched_leads"
-    if not has_table(con, "marts", table):
-        return Section(
-            "scores",
-            topic,
-            "There are no scored leads yet.",
-            note="roundtrip enrich builds marts.enriched_leads.",
-        )
-    present = {row[0] for row in rows(con, f"describe marts.{table}")}
-    if "lead_score" not in present:
-        return Section("scores", topic, "marts.enriched_leads has no column lead_score to show.")
-    where = "true"
-    if "connections" in present:
-        where = "list_has_any(connections::varchar[], getvariable('connections'))"
-    kept = f"from marts.{table} where {_SCORE} is not null and isfinite({_SCORE}) and {where}"
-    count, low, high, median = rows(
-        con, f"select count(*), min({_SCORE}), max({_SCORE}), median({_SCORE}) {kept}"
-    )[0]
+    anchor, topic = "scores", "Lead scores"
+    if not has_table(con, "marts", "enriched_leads"):
+        note = "roundtrip enrich builds marts.enriched_leads."
+        return Section(anchor, topic, "There are no scored leads yet.", note=note)
+    columns_of = {row[0]: row[1] for row in rows(con, "describe marts.enriched_leads")}
+    if "lead_score" not in columns_of:
+        return Section(anchor, topic, "marts.enriched_leads has no column lead_score to show.")
+    kept = f"from marts.enriched_leads where {_SCORE} is not null and isfinite({_SCORE})"
+    if columns_of.get("connections") == "VARCHAR[]":
+        kept += " and list_has_any(connections, getvariable('connections'))"
+    figures = f"count(*), min({_SCORE}), max({_SCORE}), median({_SCORE})"
+    count, low, high, median = rows(con, f"select {figures} {kept}")[0]
     if not count:
-        return Section("scores", topic, "No lead has a score.")
-    first, width = (0.0, 5.0) if low >= 0 and high <= 100 else (low, (high - low) / _STEPS or 1.0)
-    found = dict(
-        rows(
-            con,
-            f"select least(greatest(floor(({_SCORE} - {first}) / {width}), 0), {_STEPS - 1})::integer,"
-            f" count(*) {kept} group by 1",
-        )
-    )
-    steps = [(first + width * each, first + width * (each + 1), found.get(each, 0)) for each in range(_STEPS)]
+        return Section(anchor, topic, "No lead has a score.")
+    steps = _spread(con, kept, low, high)
     return Section(
-        "scores",
+        anchor,
         topic,
         f"Half of {wording.counted(count, 'lead')} score {median:,.0f} or more; the best scores {high:,.0f}",
         note="From marts.enriched_leads, as roundtrip enrich last built it.",
         charts=[histogram("Leads by score", steps, unit="leads", of="lead score")],
-        tables=[_grades(con, kept, count) if "lead_grade" in present else _score_steps(steps, count)],
+        tables=[_grades(con, kept, count) if "lead_grade" in columns_of else _score_steps(steps, count)],
     )
+
+
+def _spread(
+    con: duckdb.DuckDBPyConnection, kept: str, low: float, high: float
+) -> list[tuple[float, float, int]]:
+    """Count the scores in equal steps from 0 to 100, or over their own range where they leave that."""
+    first, width = (0.0, 5.0) if low >= 0 and high <= 100 else (low, (high - low) / _STEPS or 1.0)
+    step = f"least(greatest(floor(({_SCORE} - {first}) / {width}), 0), {_STEPS - 1})::integer"
+    found = dict(rows(con, f"select {step}, count(*) {kept} group by 1"))
+    return [(first + width * each, first + width * (each + 1), found.get(each, 0)) for each in range(_STEPS)]
 
 
 def _grades(con: duckdb.DuckDBPyConnection, kept: str, count: int) -> Table:
