@@ -3,6 +3,7 @@
 Which person, whether at all, and what lies beyond reach is `forget`'s.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -236,9 +237,17 @@ class Eraser:
 
 
 def _whole(texts: Iterable[str]) -> str:
-    """Write a pattern that finds texts which stand alone, not as a part of a longer address or name."""
-    choice = "|".join(re.escape(each) for each in sorted(texts, key=len, reverse=True))
+    """Write a pattern that finds texts, spelt as they are or as JSON spells them.
+
+    Only such as stand alone: what is a part of a longer address or name is about somebody else.
+    """
+    spelt = {form for text in texts for form in (text, *_as_json(text))}
+    choice = "|".join(re.escape(each) for each in sorted(spelt, key=len, reverse=True))
     return rf"(^|[^\w.+-])(?:{choice})($|[^\w.-]|\.(?:$|\W))"
+
+
+def _as_json(text: str) -> tuple[str, str]:
+    return json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _named(schema: str, table: str) -> str:

@@ -22,6 +22,7 @@ EMAIL = "ada.quillfeather@forgetme.example"
 NAME = "Ada Quillfeather"
 PHONE = "+49 555 010 7788"
 NAMES = ("relm", "rally")
+ODD = "jürg.o'hara\"x@forgetme.example"
 TEXTS = [f"{EMAIL},{EMAIL};<{EMAIL.upper()}>", f"Write to {EMAIL}.", f"n{EMAIL} x.{EMAIL} {EMAIL}.uk"]
 
 
@@ -174,6 +175,20 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(box: Sandbox, tmp_path: Pa
     assert project.warehouse.read_bytes() == before
     nobody = forget(project, "nobody@nowhere.example", confirm=lambda _: True, progress=SilentProgress())
     assert (nobody.tables, nobody.is_done) == ([], False)
+
+
+def test_an_address_with_letters_and_quotes_of_every_kind_is_found_in_json_too(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    project = project_for(box, tmp_path, "relm")
+    pulled(project, "relm.fields")
+    with Warehouse(project.warehouse).generation() as con:
+        con.execute(
+            "create table marts.odd as select unnest([?, ?])::json as said",
+            [json.dumps({"mail": ODD}), json.dumps({"mail": ODD.upper()}, ensure_ascii=False)],
+        )
+    forget(project, ODD, confirm=lambda _: True, progress=SilentProgress())
+    assert rows(project, "select distinct said->>'mail' from marts.odd") == [("[forgotten]",)]
 
 
 def test_an_address_kept_as_a_digest_is_found(box: Sandbox, tmp_path: Path) -> None:

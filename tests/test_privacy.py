@@ -270,6 +270,7 @@ def test_a_value_excluded_later_leaves_tables_history_and_file_at_the_next_pull(
     assert rows(before, "select new_value from roundtrip.changes where field = 'phone'") == [
         ("+49 555 777 999",)
     ]
+    assert any(each.encode() in on_disk(tmp_path) for each in phones(box))
     after = private(box, tmp_path, "rally", exclude=["contacts.phone"])
     pulled(after, "rally.contacts")
     assert rows(after, "select count(phone) from rally.contacts") == [(0,)]
