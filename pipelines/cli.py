@@ -10,6 +10,7 @@ import typer
 
 from pipelines import __version__, render
 from pipelines.commands import looking, pulling, pushing, starting
+from pipelines.commands.examples import epilog
 from pipelines.commands.running import Debug, end
 
 # In the order of the help.
@@ -50,7 +51,7 @@ def command_line(*, is_asked: bool = True) -> typer.Typer:
     )
     made.callback()(_options)
     for command in COMMANDS:
-        made.command(add_help_option=is_asked)(command)
+        made.command(add_help_option=is_asked, epilog=epilog(command.__name__))(command)
     return made
 
 

@@ -40,12 +40,36 @@ class Progress(Protocol):
 class _Task:
     name: str
     total: int | None
+    began_at: float
     count: int = 0
     said_at: float = 0.0
 
-    def line(self) -> str:
+    def line(self, now: float) -> str:
         of = f" of {self.total:,}" if self.total is not None else ""
-        return f"{self.name}: {self.count:,}{of}"
+        return f"{self.name}: {self.count:,}{of}{self.pace(now)}"
+
+    def last_line(self, now: float) -> str:
+        of = f" of {self.total:,}" if self.total is not None else ""
+        took_s = now - self.began_at
+        took = f", {_span(took_s)}" if took_s >= 1 else ""
+        return f"{self.name}: {self.count:,}{of}{took}"
+
+    def pace(self, now: float) -> str:
+        """Say how many a second so far and, of a known total, how long the rest takes at that."""
+        took_s = now - self.began_at
+        if took_s < 1 or not self.count:
+            return ""
+        rate = self.count / took_s
+        told = f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.1f}/s"
+        left = None if self.total is None else self.total - self.count
+        return f"{told}, {_span(left / rate)} left" if left and left > 0 else told
+
+
+def _span(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{round(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"
 
 
 class SilentProgress:
@@ -80,7 +104,8 @@ class PlainProgress:
     def start(self, task: str, total: int | None = None) -> int:
         with self._lock:
             task_id, self._next_id = self._next_id, self._next_id + 1
-            self._tasks[task_id] = _Task(task, total, said_at=self._clock())
+            now = self._clock()
+            self._tasks[task_id] = _Task(task, total, began_at=now, said_at=now)
             return task_id
 
     def advance(self, task_id: int, n: int = 1) -> None:
@@ -89,15 +114,16 @@ class PlainProgress:
             if task is None:
                 return
             task.count += n
-            if self._clock() - task.said_at >= self._every_s:
-                task.said_at = self._clock()
-                self.say(task.line())
+            now = self._clock()
+            if now - task.said_at >= self._every_s:
+                task.said_at = now
+                self.say(task.line(now))
 
     def done(self, task_id: int) -> None:
         with self._lock:
             task = self._tasks.pop(task_id, None)
             if task is not None:
-                self.say(task.line())
+                self.say(task.last_line(self._clock()))
 
     def say(self, line: str) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
@@ -112,8 +138,9 @@ class PlainProgress:
 class TerminalProgress:
     """Draw a bar per running task below the lines told; nothing is drawn while no task runs."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: "Console", *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._lock = threading.RLock()
         self._tasks: dict[int, _Task] = {}
         self._bars: RichProgress | None = None
@@ -122,15 +149,17 @@ class TerminalProgress:
     def start(self, task: str, total: int | None = None) -> int:
         with self._lock:
             task_id = len(self._ids) + 1
-            self._tasks[task_id] = _Task(clean(task), total)
-            self._ids[task_id] = self._drawn().add_task(clean(task), total=total)
+            self._tasks[task_id] = _Task(clean(task), total, began_at=self._clock())
+            self._ids[task_id] = self._drawn().add_task(clean(task), total=total, pace="")
             return task_id
 
     def advance(self, task_id: int, n: int = 1) -> None:
         with self._lock:
             if task_id in self._tasks and self._bars is not None:
-                self._tasks[task_id].count += n
-                self._bars.advance(self._ids[task_id], n)
+                task = self._tasks[task_id]
+                task.count += n
+                pace = task.pace(self._clock()).removeprefix(", ")
+                self._bars.update(self._ids[task_id], advance=n, pace=pace)
 
     def done(self, task_id: int) -> None:
         with self._lock:
@@ -138,7 +167,7 @@ class TerminalProgress:
             if task is None or self._bars is None:
                 return
             self._bars.remove_task(self._ids[task_id])
-            self.say(task.line())
+            self.say(task.last_line(self._clock()))
             if not self._tasks:
                 self._bars.stop()
                 self._bars = None
@@ -163,6 +192,7 @@ class TerminalProgress:
                 BarColumn(20),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[pace]}", markup=False),
                 console=self._console,
                 transient=True,
             )

@@ -36,6 +36,7 @@ def init(root: Path, models: Path) -> InitResult:
     result = InitResult()
     for name in ("config.toml", "example.secrets.toml"):
         _write(package / "templates" / name, root / ".dlt" / name, root, result)
+    _write(package / "templates" / "gitignore", root / ".gitignore", root, result)
     for model in sorted((package / "models").iterdir(), key=lambda each: each.name):
         if model.name.endswith((".sql", ".py")) and not model.name.startswith("_"):
             _write(model, models / model.name, root, result)

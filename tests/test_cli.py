@@ -434,23 +434,38 @@ def test_plain_progress_tells_ends_and_a_sign_of_life_now_and_then() -> None:
     stream, now = io.StringIO(), [0.0]
     progress = PlainProgress(stream, every_s=10, clock=lambda: now[0])
     task = progress.start("relm contacts", 3000)
-    for now[0] in (1.0, 11.0, 12.0):
+    for now[0] in (1.0, 20.0, 21.0):
         progress.advance(task, 1000)
     progress.close()
     assert stream.getvalue().splitlines() == [
-        "relm contacts: 2,000 of 3,000",
-        "relm contacts: 3,000 of 3,000",
+        "relm contacts: 2,000 of 3,000, 100/s, 10 s left",
+        "relm contacts: 3,000 of 3,000, 21 s",
     ]
+
+
+def test_plain_progress_of_an_unknown_total_tells_the_rate_alone() -> None:
+    stream, now = io.StringIO(), [0.0]
+    progress = PlainProgress(stream, every_s=10, clock=lambda: now[0])
+    task = progress.start("relm contacts")
+    now[0] = 10.0
+    progress.advance(task, 15)
+    now[0] = 4000.0
+    progress.close()
+    assert stream.getvalue().splitlines() == ["relm contacts: 15, 1.5/s", "relm contacts: 15, 67 min"]
 
 
 def test_progress_on_a_terminal_shows_markup_as_text_and_control_characters_escaped() -> None:
     from rich.console import Console
 
-    stream = io.StringIO()
-    progress = TerminalProgress(Console(file=stream, force_terminal=True, color_system=None, width=200))
-    task = progress.start(HOSTILE)
-    progress.advance(task)
+    stream, now = io.StringIO(), [0.0]
+    console = Console(file=stream, force_terminal=True, color_system=None, width=200)
+    progress = TerminalProgress(console, clock=lambda: now[0])
+    task = progress.start(HOSTILE, 100)
+    now[0] = 10.0
+    progress.advance(task, 20)
     progress.say(HOSTILE)
+    assert progress._bars is not None
+    assert [bar.fields["pace"] for bar in progress._bars.tasks] == ["2.0/s, 40 s left"]
     progress.close()
     assert "[bold red]b[/]" in stream.getvalue()
     assert "\x1b]0;" not in stream.getvalue()

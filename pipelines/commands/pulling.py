@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from pipelines import render
-from pipelines.commands.running import AsJson, Yes, agree, ask, can_ask, moment_of, run
+from pipelines.commands.running import AsJson, Targets, Yes, agree, ask, can_ask, moment_of, run
 from pipelines.progress import Progress
 from sources.core.errors import ConfigError
 
 
 def pull(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="CONNECTION[.RESOURCE]")] = None,
+    targets: Targets = None,
     full: Annotated[bool, typer.Option("--full", help="Read everything again, from the first page.")] = False,
     since: Annotated[
         str | None, typer.Option(metavar="DATE", help="Read what changed since then (ISO 8601).")

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from pipelines import render
-from pipelines.commands.running import AllRows, AsJson, Yes, agree, ask, can_ask, run
+from pipelines.commands.running import AllRows, AsJson, SyncName, Yes, agree, ask, can_ask, run
 from pipelines.progress import Progress
 from sources.core.errors import ConfigError
 
 
 def plan(
-    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    sync: SyncName,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the sealed plan to a file, for `push --plan FILE`."),
@@ -36,7 +36,7 @@ def plan(
 
 
 def push(
-    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    sync: SyncName,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, send nothing.")] = False,
     limit: Annotated[int | None, typer.Option(help="Send at most so many records.", min=1)] = None,
     create_fields: Annotated[
@@ -123,7 +123,7 @@ def undo(
 
 
 def drift(
-    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    sync: SyncName,
     repair: Annotated[bool, typer.Option("--repair", help="Write those fields again, after asking.")] = False,
     yes: Yes = False,
     all_rows: AllRows = False,

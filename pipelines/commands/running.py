@@ -14,6 +14,33 @@ from pipelines import render
 from pipelines.progress import Progress, show_progress
 from sources.core.errors import ConfigError
 
+
+def _sync_names() -> list[str]:
+    """List the project's syncs for the shell to complete; where they cannot be read, none."""
+    from pipelines.settings import load_project
+
+    try:
+        return list(load_project().syncs)
+    except ConfigError:
+        return []
+
+
+def _connection_names() -> list[str]:
+    from pipelines.settings import load_project
+
+    try:
+        return list(load_project().connections)
+    except ConfigError:
+        return []
+
+
+SyncName = Annotated[str, typer.Argument(metavar="SYNC", autocompletion=_sync_names)]
+ConnectionNames = Annotated[
+    list[str] | None, typer.Argument(metavar="CONNECTION", autocompletion=_connection_names)
+]
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="CONNECTION[.RESOURCE]", autocompletion=_connection_names)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object, also on failure.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")]
 AllRows = Annotated[bool, typer.Option("--diff", help="List every row, not only the first ones.")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipelines import render
-from pipelines.commands.running import AsJson, end, failure, run
+from pipelines.commands.running import AsJson, ConnectionNames, end, failure, run
 from pipelines.progress import Progress
 from sources.core.errors import ConfigError
 
@@ -62,7 +62,7 @@ def init() -> int:
 
 
 def check(
-    connections: Annotated[list[str] | None, typer.Argument(metavar="CONNECTION")] = None,
+    connections: ConnectionNames = None,
     as_json: AsJson = False,
 ) -> int:
     """Look what each key may do and what its API supports; only reads.
