@@ -127,8 +127,10 @@ def _syncs(con: duckdb.DuckDBPyConnection, project: Project) -> list[dict[str, A
         sync: found
         for sync, *found in con.execute(
             "select sync, run_id, epoch_us(max(pushed_at)),"
-            " count(*) filter (status in ('rejected', 'unknown', 'conflict')),"
-            " count(*) filter (status = 'rejected') from roundtrip.push_log group by sync, run_id"
+            " count(*) filter (log.status in ('rejected', 'unknown', 'conflict')),"
+            " count(*) filter (log.status = 'rejected')"
+            " from roundtrip.push_log as log left join roundtrip.runs as run using (run_id)"
+            " where coalesce(run.command, '') not like 'undo %' group by sync, run_id"
             " qualify row_number() over (partition by sync order by max(pushed_at) desc) = 1"
         ).fetchall()
     }

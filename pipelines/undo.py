@@ -46,7 +46,9 @@ def undo(
     warehouse = Warehouse(project.warehouse)
     if dry_run:
         with warehouse.reading() as con:
-            return _unsent(_make_undo(con, project, warehouse, run_id, delete_created=delete_created))
+            return _counted(
+                unsent(_make_undo(con, project, warehouse, run_id, delete_created=delete_created))
+            )
     with warehouse.lock(f"roundtrip undo {run_id}"):
         settle_left_over(project, warehouse, progress)
         with warehouse.reading() as con:
@@ -54,9 +56,7 @@ def undo(
             if made.changes and not confirm(_shown(made)):
                 raise ConfigError(f"undo {run_id}: not confirmed, nothing was sent")
             how = Sending(in_flight=in_flight, command=f"undo {run_id}", keeps_rest=True)
-            result = carry_out(made, warehouse, progress, how)
-    deleted = sum(row["status"] == "deleted" for row in result.rows)
-    result.counts |= {"delete": made.sent.get("delete", 0), "deleted": deleted}
+            result = _counted(carry_out(made, warehouse, progress, how))
     _tell(result, progress)
     return result
 
@@ -131,9 +131,9 @@ def _command_of(con: duckdb.DuckDBPyConnection, warehouse: Warehouse, run_id: st
 # -- results -------------------------------------------------------------------------------------
 
 
-def _unsent(made: Plan) -> PushResult:
-    result = unsent(made)
-    result.counts |= {"delete": made.sent.get("delete", 0), "deleted": 0}
+def _counted(result: PushResult) -> PushResult:
+    """Give the counts of deletions also where there are none."""
+    result.counts = {**result.counts, **{name: result.counts.get(name, 0) for name in ("delete", "deleted")}}
     return result
 
 

@@ -49,6 +49,8 @@ def unsent(made: Plan) -> PushResult:
     counts = made.counts()
     unknown = made.held.get("unknown", 0)
     counts["skipped"] -= unknown
+    if "delete" in made.sent:
+        counts |= {"delete": made.sent["delete"], "deleted": 0}
     return PushResult(
         sync=made.sync.name,
         connection=made.connection.name,
@@ -66,6 +68,8 @@ def recount(result: PushResult, story: Story, made: Plan) -> None:
     counts = tally(story.booked)
     for name in ("created", "updated", "rejected", "skipped", "conflict"):
         result.counts[name] = counts[name]
+    if "deleted" in result.counts:
+        result.counts["deleted"] = counts["deleted"]
     result.counts["unknown"] = counts["unknown"] + made.held.get("unknown", 0)
     result.counts |= Counter(row.verified for row in story.booked if row.verified)
 
