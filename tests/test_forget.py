@@ -1,6 +1,7 @@
 """`roundtrip forget`: afterwards no file of the project holds the person, and no pull brings them back."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,20 @@ def forgotten(box: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         )
     assert EMAIL.encode() in on_disk(project.warehouse.parent)
     return project, forget(project, EMAIL, confirm=lambda result: True, progress=SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def pulled_once(box: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = project_for(box, tmp_path_factory.mktemp("pulled"), "relm")
+    pulled(project, "relm.contacts")
+    return project
+
+
+@pytest.fixture
+def small(pulled_once: Project, tmp_path: Path) -> Project:
+    """Give a test a warehouse of its own with Relm's contacts."""
+    shutil.copyfile(pulled_once.warehouse, tmp_path / "warehouse.duckdb")
+    return replace(pulled_once, root=tmp_path, warehouse=tmp_path / "warehouse.duckdb")
 
 
 def on_disk(folder: Path) -> bytes:
@@ -162,33 +177,27 @@ def test_what_lies_beyond_reach_is_told_and_no_address_is(forgotten: tuple[Proje
     ) == [(1,)]
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(box: Sandbox, tmp_path: Path) -> None:
-    project = project_for(box, tmp_path, "relm")
-    pulled(project, "relm.contacts")
-    before = project.warehouse.read_bytes()
-    result = forget(project, EMAIL, dry_run=True, confirm=lambda _: False, progress=SilentProgress())
+def test_a_dry_run_tells_the_same_and_changes_nothing(small: Project) -> None:
+    before = small.warehouse.read_bytes()
+    result = forget(small, EMAIL, dry_run=True, confirm=lambda _: False, progress=SilentProgress())
     assert [row for row in result.tables if row["table"] == "relm.contacts"] != []
     assert not result.is_done
-    assert project.warehouse.read_bytes() == before
+    assert small.warehouse.read_bytes() == before
     with pytest.raises(ConfigError, match="not confirmed"):
-        forget(project, EMAIL, confirm=lambda _: False, progress=SilentProgress())
-    assert project.warehouse.read_bytes() == before
-    nobody = forget(project, "nobody@nowhere.example", confirm=lambda _: True, progress=SilentProgress())
+        forget(small, EMAIL, confirm=lambda _: False, progress=SilentProgress())
+    assert small.warehouse.read_bytes() == before
+    nobody = forget(small, "nobody@nowhere.example", confirm=lambda _: True, progress=SilentProgress())
     assert (nobody.tables, nobody.is_done) == ([], False)
 
 
-def test_an_address_with_letters_and_quotes_of_every_kind_is_found_in_json_too(
-    box: Sandbox, tmp_path: Path
-) -> None:
-    project = project_for(box, tmp_path, "relm")
-    pulled(project, "relm.fields")
-    with Warehouse(project.warehouse).generation() as con:
+def test_an_address_with_letters_and_quotes_of_every_kind_is_found_in_json_too(small: Project) -> None:
+    with Warehouse(small.warehouse).generation() as con:
         con.execute(
             "create table marts.odd as select unnest([?, ?])::json as said",
             [json.dumps({"mail": ODD}), json.dumps({"mail": ODD.upper()}, ensure_ascii=False)],
         )
-    forget(project, ODD, confirm=lambda _: True, progress=SilentProgress())
-    assert rows(project, "select distinct said->>'mail' from marts.odd") == [("[forgotten]",)]
+    forget(small, ODD, confirm=lambda _: True, progress=SilentProgress())
+    assert rows(small, "select distinct said->>'mail' from marts.odd") == [("[forgotten]",)]
 
 
 def test_an_address_kept_as_a_digest_is_found(box: Sandbox, tmp_path: Path) -> None:
@@ -199,14 +208,12 @@ def test_an_address_kept_as_a_digest_is_found(box: Sandbox, tmp_path: Path) -> N
     assert {"table": "relm.contacts", "action": "deleted", "rows": 1} in result.tables
 
 
-def test_a_journal_that_waits_is_settled_first(box: Sandbox, tmp_path: Path) -> None:
-    project = project_for(box, tmp_path, "relm")
-    pulled(project, "relm.fields")
-    journal = project.warehouse.parent / ".roundtrip" / "journal"
-    journal.mkdir()
+def test_a_journal_that_waits_is_settled_first(small: Project) -> None:
+    journal = small.warehouse.parent / ".roundtrip" / "journal"
+    journal.mkdir(parents=True)
     (journal / "20260101T000000Z-0000.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match="stopped half way"):
-        forget(project, EMAIL, confirm=lambda _: True, progress=SilentProgress())
+        forget(small, EMAIL, confirm=lambda _: True, progress=SilentProgress())
 
 
 @pytest.mark.parametrize(
