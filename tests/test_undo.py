@@ -308,6 +308,43 @@ def test_accounts_of_reevo_come_back_one_by_one(tmp_path: Path) -> None:
         assert held(result, "edited_since") == [(domains[1], ["description"])]
 
 
+def test_deals_of_rally_are_met_again_by_name_and_pipeline(tmp_path: Path) -> None:
+    sync = 'object = "deals"\nmodel = "marts.leads"\nkey = "name"\n[syncs.leads.fields]\n'
+    fields = 'name = "name"\npipelineId = "pipeline"\nstageId = "stage"\nvalue = "value"\n'
+    with Sandbox(records=6, rally=RallySwitches(rate_limit=None)) as box:
+        desk = Desk(tmp_path, box, "rally", sync + fields)
+        desk.pull("rally.deals")
+        known = box.tenant("rally").records("deals")[0]
+        place = f"'{known['pipelineId']}' as pipeline, '{known['stageId']}' as stage"
+        desk.model(
+            f"select $name${known['name']}$name$ as name, {place}, 99.5 as value"
+            f" union all select 'Brand / new', {place}, 1"
+        )
+        pushed = desk.push()
+        assert (pushed.counts["updated"], pushed.counts["created"]) == (1, 1), pushed.rows
+        desk.pull("rally.deals")
+        result = take_back(desk, pushed, delete_created=True)
+        after = box.tenant("rally").records("deals")
+        assert (result.counts["updated"], result.counts["deleted"]) == (1, 1)
+        assert [each["value"] for each in after if each["id"] == known["id"]] == [known["value"]]
+        assert [each for each in after if each["name"] == "Brand / new"] == []
+
+
+def test_what_the_api_cannot_clear_is_left_and_listed(tmp_path: Path) -> None:
+    sync = 'object = "accounts"\nmodel = "marts.leads"\nkey = "domain_name"\n[syncs.leads.fields]\n'
+    fields = 'domain_name = "domain"\nname = "name"\nofficial_website = "site"\n'
+    with Sandbox(records=3) as box:
+        tenant = box.tenant("reevo")
+        domains = [{"domain_name": "pier.example", "is_primary": True}]
+        tenant.create("accounts", display_name="Pier", domains=domains)
+        desk = Desk(tmp_path, box, "reevo", sync + fields, api_version="v1")
+        desk.pull("reevo.accounts")
+        desk.model("select 'pier.example' as domain, 'Quay' as name, 'https://pier.example' as site")
+        result = take_back(desk, desk.push())
+        assert held(result, "cannot_clear") == [("pier.example", ["official_website"])]
+        assert tenant.find("accounts", official_website="https://pier.example")["display_name"] == "Pier"
+
+
 def test_where_nothing_can_be_read_nothing_is_taken_back(tmp_path: Path) -> None:
     sync = 'object = "deals"\nmodel = "marts.leads"\nkey = "own"\n[syncs.leads.fields]\n'
     fields = 'contact_id = "contact"\ntitle = "title"\nstage = "stage"\n'

@@ -164,7 +164,8 @@ def _find(target: Target) -> str:
     placed as (
         select remembered.*, mirror.id is not null as is_seen, mirror._deleted_at is not null as is_deleted,
             mirror.undo_key, keyed.records,
-            coalesce(looked.at > last_push or mirror._synced_at > last_sent, false) as is_looked
+            coalesce(looked.at > remembered.last_push or mirror._synced_at > remembered.last_sent, false)
+                as is_looked
         from remembered
         cross join looked
         left join mirror on mirror.id = remembered.record_id
@@ -223,22 +224,22 @@ where false
 
 def _values(target: Target, field: Field) -> str:
     def text(of: str) -> str:
-        return canonical(field.form, f"json_extract_string({of}, {pointer(field.name)})")
+        return canonical(field.form, f"json_extract_string(found.{of}, {pointer(field.name)})")
 
     def has(of: str) -> str:
-        return f"coalesce(json_exists({of}, {pointer(field.name)}), false)"
+        return f"coalesce(json_exists(found.{of}, {pointer(field.name)}), false)"
 
-    join = f"left join {target.table} as mirror on mirror.id = record_id" if field.shown else ""
+    join = f"left join {target.table} as mirror on mirror.id = found.record_id" if field.shown else ""
     return f"""
-    select number, status, {literal(field.name)} as field, '{field.form}' as form,
-        coalesce(json_extract(replaced, {pointer(field.name)})::varchar, 'null') as was_json,
+    select found.number, found.status, {literal(field.name)} as field, '{field.form}' as form,
+        coalesce(json_extract(found.replaced, {pointer(field.name)})::varchar, 'null') as was_json,
         {text("sent")} as sent, {text("replaced")} as was,
         {text("ledger_sent")} as remembered, {text("echo")} as echoed,
         {canonical(field.form, field.shown) if field.shown else "null::varchar"} as crm,
-        {has("ledger_sent")} as is_remembered, {has("echo")} as is_echoed, is_looked, is_gone,
+        {has("ledger_sent")} as is_remembered, {has("echo")} as is_echoed, found.is_looked, found.is_gone,
         {_bool(field.shown is not None)} as is_readable, {_bool(field.can_change)} as can_change,
         {_bool(field.can_clear)} as can_clear
-    from undo_found {join}
+    from undo_found as found {join}
     where {has("sent")}
     """
 
