@@ -55,7 +55,7 @@ class ForgetResult:
         if self.tables:
             names = list(self.tables[0])
             lines = table_lines(names, [[row[name] for name in names] for row in self.tables])
-            lines += ["", "Forgotten." if self.is_done else "Nothing was changed."]
+            lines += ["", "Forgotten." if self.is_done else "Nothing has been changed."]
         lines += ["", "Beyond reach:", *(f"- {clean(each)}" for each in self.beyond_reach)]
         return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ from pipelines.settings import Project, load_project
 from sources.core.connector import Connection
 from sources.core.errors import ConfigError
 from sources.core.privacy import shield_of
-from sources.core.spool import Spool
+from sources.core.spool import Spool, SpoolError
 from sources.sandbox import Sandbox
 from tests.pulling import environ_of, project_for, pulled, rows
 
@@ -242,6 +242,16 @@ def test_a_spool_holds_no_excluded_value(tmp_path: Path) -> None:
     spool.append([msgspec.Raw(b'{"id": "1", "phone": "+1 555"}')])
     spool.close()
     assert spool.path.read_bytes() == b'{"id":"1"}\n'
+
+
+def test_a_row_that_cannot_be_looked_into_is_not_written(tmp_path: Path) -> None:
+    made = connection("rally", exclude=("contacts.phone",))
+    contract = sources.load("rally").contract(made)
+    spool = Spool(tmp_path / "rows.ndjson", shield_of(made, contract, contract.resource("contacts")))
+    with pytest.raises(SpoolError, match="not JSON"):
+        spool.append([msgspec.Raw(b'{"id": "1", "ph\xff": "+1 555"}')])
+    spool.close()
+    assert spool.path.read_bytes() == b""
 
 
 def test_hashed_addresses_of_two_crms_still_join(tmp_path: Path, box: Sandbox) -> None:

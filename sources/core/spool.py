@@ -55,7 +55,7 @@ class Spool:
 
     def append(self, rows: Iterable[msgspec.Raw]) -> None:
         """Write rows as lines; line ends inside a row are white space to JSON and become blanks."""
-        lines = list(rows if self._shield is None else self._shield.keep(rows))
+        lines = list(rows) if self._shield is None else self._shielded(self._shield, rows)
         if not lines:
             return
         block = b"\n".join(lines)
@@ -66,6 +66,16 @@ class Spool:
         self.widest = max(self.widest, len(block))
         with _writing():
             self._file.write(block + b"\n")
+
+    @staticmethod
+    def _shielded(shield: Shield, rows: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
+        try:
+            return shield.keep(rows)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SpoolError(
+                "rows of a page are not JSON, so what is to be kept out of them could not be found",
+                hint="Run the same command again: they are fetched anew.",
+            ) from error
 
     def close(self) -> None:
         """Finish the file."""
