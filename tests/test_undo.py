@@ -22,7 +22,8 @@ from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
 from tests.conftest import run_roundtrip
 from tests.delivering import Desk, door
-from tests.pushing import Shop
+from tests.pushing import MORNING, Shop
+from tests.pushing import Desk as ByHand
 from tests.warm import WarmRuns
 
 FIELDS = {
@@ -115,6 +116,16 @@ def rename(shop: Shop) -> PushResult:
 def held(result: PushResult, reason: str) -> list[tuple[str, list[str]]]:
     """List what is held back for a reason: key and fields."""
     return [(row["key"], sorted(row["fields"])) for row in result.rows if row["reason"] == reason]
+
+
+def log(desk: ByHand, *, status: str = "updated", connection: str = "relm") -> None:
+    """Put a run into the log that made Ann of Old."""
+    desk.write(
+        "insert into roundtrip.push_log (run_id, sync, connection, object, key, crm_id, action, status, sent,"
+        " replaced, pushed_at) values ('run-1', 'leads', ?, 'contacts', 'ann@x.example', 'c1', 'update', ?,"
+        """ '{"first_name": "Ann"}', '{"first_name": "Old"}', ?)""",
+        [connection, status, MORNING],
+    )
 
 
 # -- the law -------------------------------------------------------------------------------------
@@ -421,6 +432,30 @@ def test_a_run_that_wrote_nothing_is_refused_in_one_line(shop: Open) -> None:
     ):
         with pytest.raises(ConfigError, match=reason):
             undo(relm.project, run_id, confirm=lambda made: True, progress=SilentProgress())
+
+
+def test_a_run_into_a_connection_that_is_no_more_is_refused_by_its_name(tmp_path: Path) -> None:
+    desk = ByHand(tmp_path)
+    log(desk, connection="old_relm")
+    with pytest.raises(ConfigError, match="old_relm"):
+        undo(desk.project, "run-1", dry_run=True, confirm=lambda made: True, progress=SilentProgress())
+
+
+def test_what_nobody_knows_to_be_written_is_left(tmp_path: Path) -> None:
+    desk = ByHand(tmp_path)
+    desk.mirror({"id": "c1", "email": "ann@x.example", "first_name": "Ann"})
+    log(desk, status="unknown")
+    result = undo(desk.project, "run-1", dry_run=True, confirm=lambda made: True, progress=SilentProgress())
+    assert held(result, "unknown_outcome") == [("ann@x.example", [])]
+
+
+def test_a_value_that_model_and_crm_came_to_together_since_is_no_longer_ours(tmp_path: Path) -> None:
+    desk = ByHand(tmp_path)
+    desk.mirror({"id": "c1", "email": "ann@x.example", "first_name": "Anna"})
+    desk.remember("ann@x.example", {"first_name": "Anna"}, {"first_name": "Anna"}, crm_id="c1")
+    log(desk)
+    result = undo(desk.project, "run-1", dry_run=True, confirm=lambda made: True, progress=SilentProgress())
+    assert held(result, "edited_since") == [("ann@x.example", ["first_name"])]
 
 
 def test_the_command_gives_one_object_and_asks_first(tmp_path: Path) -> None:
