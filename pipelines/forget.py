@@ -25,6 +25,7 @@ from sources.core.privacy import keyed_digest
 
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _BEYOND = (
+    "deals and tasks that the CRM changes later: they come again with all that they say there",
     "texts that name the person in another way than by address, telephone or full name",
     "copies and exports of the warehouse, backups, reports and plans written to files, logs of the terminal",
     "generations that a reader still has open, until it closes them",
