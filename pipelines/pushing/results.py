@@ -44,8 +44,8 @@ class PushResult:
         }
 
 
-def unsent(made: Plan) -> PushResult:
-    """Make the result of a push that has sent nothing (yet)."""
+def unsent(made: Plan, *, is_listed: bool = True) -> PushResult:
+    """Make the result of a push that has sent nothing (yet), with its rows or without."""
     counts = made.counts()
     unknown = made.held.get("unknown", 0)
     counts["skipped"] -= unknown
@@ -56,11 +56,13 @@ def unsent(made: Plan) -> PushResult:
         connection=made.connection.name,
         object=made.write.object,
         counts=counts | {"created": 0, "updated": 0, "unknown": unknown},
-        rows=[
-            *({**entry(row, action=row.action), "status": "planned"} for row in made.outbox()),
-            *held_back(made),
-        ],
+        rows=[*_planned(made), *held_back(made)] if is_listed else [],
     )
+
+
+def _planned(made: Plan) -> Iterator[dict[str, Any]]:
+    for row in made.outbox():
+        yield {**entry(row, action=row.action), "status": "planned"}
 
 
 def recount(result: PushResult, story: Story, made: Plan) -> None:

@@ -70,9 +70,10 @@ class _Run:
 
     def carry_out(self) -> PushResult:
         made = self.made
-        result = unsent(made)
+        has_work = made.changes or made.held.get("adopt") or _has_news(made)
+        result = unsent(made, is_listed=not has_work)
         result.run_id = self.run_id
-        if not (made.changes or made.held.get("adopt") or _has_news(made)):
+        if not has_work:
             close(result, Delivery())
             self.warehouse.note_run(self._record(result))
             return result

@@ -22,7 +22,7 @@ def encode_json(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes | msgspec.Raw) -> Any:
     """Decode a body whose shape nobody promises, numbers exactly; `ProtocolError` where it is not JSON."""
     try:
         return _decoder.decode(body)
@@ -32,14 +32,16 @@ def decode_json(body: bytes) -> Any:
 
 def with_fields(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Lay fields over a record; a dot leads into a nested object, whose other keys stay."""
-    whole = dict(record)
+    whole, opened = dict(record), dict[str, dict[str, Any]]()
     for name, value in fields.items():
+        if "." not in name:
+            whole[name] = value
+            continue
         top, _, custom = name.partition(".")
-        if custom:
+        if top not in opened:
             nested = whole.get(top)
-            whole[top] = {**(nested if isinstance(nested, Mapping) else {}), custom: value}
-        else:
-            whole[top] = value
+            whole[top] = opened[top] = dict(nested) if isinstance(nested, Mapping) else {}
+        opened[top][custom] = value
     return whole
 
 

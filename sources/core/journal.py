@@ -22,7 +22,9 @@ from sources.core.connector import Call, Outcome, Row
 from sources.core.errors import ProtocolError
 from sources.core.writing import Batch
 
-VERSION = 1
+VERSION = 2
+_whole = msgspec.json.Decoder(msgspec.Raw).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _CLOSED = {"created", "updated", "deleted", "unchanged", "rejected", "conflict", "unknown"}
 
 
@@ -114,16 +116,16 @@ class Journal:
             "headers": dict(call.headers),
             "sha256": hashlib.sha256(call.body).hexdigest(),
             "sent_at": batch.sent_at.isoformat(),
-            "rows": [_plain_row(row) for row in batch.rows],
+            "rows": [
+                (row.seq, row.key, row.crm_id, row.action, row.match, row.fields, row.before)
+                for row in batch.rows
+            ],
         }
         self.append(entry | _plain_body(call.body))
 
     def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
         """Keep what became of rows of a batch, and when that was known."""
-        rows = [
-            {"seq": each.seq, "verdict": each.verdict, "crm_id": each.crm_id, "reason": each.reason}
-            for each in outcomes
-        ]
+        rows = [(each.seq, each.verdict, each.crm_id, each.reason) for each in outcomes]
         self.append({"type": "outcome", "batch": batch_id, "at": at.isoformat(), "rows": rows})
 
     def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
@@ -241,7 +243,7 @@ class _Reader:
                 self.told.pop(row.seq, None)
         elif kind == "outcome":
             for told in entry["rows"]:
-                self.told[told["seq"]] = Outcome(**told), entry["at"]
+                self.told[told[0]] = Outcome(*told), entry["at"]
         elif kind == "shown":
             self.shown |= {told["seq"]: (told["verified"], told["shown"]) for told in entry["rows"]}
         else:
@@ -311,12 +313,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _entry(path: Path, line: bytes) -> dict[str, Any]:
     hint = f"Look at it, then move it out of {path.parent}."
     try:
-        entry = decode_json(line)
-    except ProtocolError as error:
+        members = _members(line)
+        entry = {name: decode_json(raw) for name, raw in members.items() if name != "json"}
+    except (msgspec.DecodeError, ProtocolError) as error:
         raise ProtocolError(f"{path.name} is damaged", hint=hint) from error
-    if not isinstance(entry, dict) or "type" not in entry:
+    if "type" not in entry:
         raise ProtocolError(f"{path.name} is damaged", hint=hint)
-    return entry
+    return entry | ({"json": bytes(members["json"])} if "json" in members else {})
 
 
 def _header(path: Path, entry: dict[str, Any]) -> Header:
@@ -341,19 +344,14 @@ def _plain_header(header: Header) -> dict[str, Any]:
     return plain | {"started_at": header.started_at.isoformat()}
 
 
-def _plain_row(row: Row) -> dict[str, Any]:
-    return {
-        "seq": row.seq,
-        "key": row.key,
-        "crm_id": row.crm_id,
-        "action": row.action,
-        "match": row.match,
-        "fields": row.fields,
-        "before": row.before,
-    }
-
-
-def _plain_body(body: bytes) -> dict[str, str]:
+def _plain_body(body: bytes) -> dict[str, Any]:
+    """Keep a body as it is where it is JSON on one line, else so that the same bytes come back."""
+    try:
+        raw = _whole(body)
+        if b"\n" not in body and bytes(raw) == body:
+            return {"json": raw}
+    except msgspec.DecodeError:
+        pass
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:
@@ -361,15 +359,24 @@ def _plain_body(body: bytes) -> dict[str, str]:
 
 
 def _batch(entry: dict[str, Any]) -> Batch:
-    body = base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"].encode()
+    rows = (
+        Row(seq, key, crm_id, action, fields, before, match=match)
+        for seq, key, crm_id, action, match, fields, before in entry["rows"]
+    )
     return Batch(
         id=entry["batch"],
         lane=entry["lane"],
-        rows=tuple(Row(**row) for row in entry["rows"]),
-        call=Call(entry["method"], entry["path"], body, entry["headers"]),
+        rows=tuple(rows),
+        call=Call(entry["method"], entry["path"], _body(entry), entry["headers"]),
         idempotency_key=entry["idempotency_key"],
         sent_at=datetime.fromisoformat(entry["sent_at"]),
     )
+
+
+def _body(entry: dict[str, Any]) -> bytes:
+    if "json" in entry:
+        return bytes(entry["json"])
+    return base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"].encode()
 
 
 def _without(entry: dict[str, Any], *names: str) -> dict[str, Any]:

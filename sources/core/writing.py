@@ -77,19 +77,6 @@ class Log(Protocol):
     def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None: ...
 
 
-class NoLog:
-    """A log that keeps nothing, where nothing is sent."""
-
-    def intent(self, batch: Batch) -> None:
-        """Keep nothing."""
-
-    def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
-        """Keep nothing."""
-
-    def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
-        """Keep nothing."""
-
-
 class Courier:
     """Send rows of one write through one session and log every step.
 

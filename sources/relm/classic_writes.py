@@ -55,6 +55,12 @@ _KEY_ALIVE_S = (
     23 * 3600
 )  # the vendor keeps idempotency keys for 24 hours; an hour is left for clocks that differ
 _FAILED = {"failed", "error", "rejected", "invalid", "refused"}
+_TOLD: Mapping[Any, Verdict] = {
+    "created": "created",
+    "updated": "updated",
+    "unchanged": "unchanged",
+    201: "created",
+}
 _LISTS = ("data", "results", "contacts")
 _NAMED_ROW = re.compile(r"(?:contacts\[|\bindex |\brow )(\d+)")
 
@@ -122,29 +128,27 @@ def _entries(body: Any) -> list[Mapping[str, Any]]:
 def _by_entry(rows: Sequence[Row], entries: list[Mapping[str, Any]]) -> list[Outcome]:
     """Match rows with entries by index, else by e-mail; a row that is matched by neither stays open."""
     by_index = {entry["index"]: entry for entry in entries if type(entry.get("index")) is int}
-    by_email = {key: entry for entry in entries if (key := _email_key(entry))}
+    by_email: dict[str | None, Mapping[str, Any]] | None = None
     outcomes = []
     for index, row in enumerate(rows):
-        entry = by_index.get(index) or by_email.get(row.key)
+        entry = by_index.get(index)
+        if entry is None:
+            by_email = {_email_key(each): each for each in entries} if by_email is None else by_email
+            entry = by_email.get(row.key)
         outcomes.append(left_open(row) if entry is None else _of_entry(row, entry))
     return outcomes
 
 
 def _of_entry(row: Row, entry: Mapping[str, Any]) -> Outcome:
     status, crm_id = entry.get("status"), entry.get("id")
-    reason = _error_text(entry.get("error") or entry.get("errors") or entry.get("message"))
-    is_bad = str(status).lower() in _FAILED or (type(status) is int and status >= 400)
-    if is_bad or (entry.get("error") or entry.get("errors")):
+    error = entry.get("error") or entry.get("errors")
+    if error or str(status).lower() in _FAILED or (type(status) is int and status >= 400):
+        reason = _error_text(error or entry.get("message"))
         return Outcome(row.seq, "rejected", reason=reason or "refused without a reason")
     if not isinstance(crm_id, str) and status is None:
         return left_open(row)
-    told: dict[Any, Verdict] = {
-        "created": "created",
-        "updated": "updated",
-        "unchanged": "unchanged",
-        201: "created",
-    }
-    return Outcome(row.seq, told.get(status, landed(row)), crm_id if isinstance(crm_id, str) else None)
+    verdict = _TOLD.get(status) or landed(row)
+    return Outcome(row.seq, verdict, crm_id if isinstance(crm_id, str) else None)
 
 
 def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
