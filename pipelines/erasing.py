@@ -99,7 +99,7 @@ class Eraser:
         for schema, table in self._tables():
             if schema not in self._pulled:
                 self._delete_rows_of_address(schema, table)
-            self._scrub(schema, table, self._keys)
+            self.scrub(schema, table, self._keys)
 
     def told(self) -> list[dict[str, Any]]:
         """List what was done: table, action and number of rows."""
@@ -147,8 +147,8 @@ class Eraser:
         among = f"id in ({_listed([row[0] for row in linked])})"
         history = f"connection = {literal(person.connection)} and resource = {literal(resource.name)}"
         if linked:
-            self._scrub(person.connection, resource.name, person.texts, among)
-            self._scrub("roundtrip", "changes", person.texts, f"{history} and {among}")
+            self.scrub(person.connection, resource.name, person.texts, among)
+            self.scrub("roundtrip", "changes", person.texts, f"{history} and {among}")
             self._run(
                 f"update {table} set {quoted(column)} = null where {quoted(column)} in ({ids})",
                 f"{person.connection}.{resource.name}",
@@ -205,7 +205,7 @@ class Eraser:
                     "deleted",
                 )
 
-    def _scrub(self, schema: str, table: str, texts: Collection[str], where: str = "true") -> None:
+    def scrub(self, schema: str, table: str, texts: Collection[str], where: str = "true") -> None:
         """Replace texts wherever a table's columns hold them; case makes no difference."""
         if not texts:
             return

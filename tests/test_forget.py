@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.cli import main
 from pipelines.enrich import enrich
+from pipelines.erasing import FORGOTTEN, Eraser
 from pipelines.forget import ForgetResult, forget
 from pipelines.progress import SilentProgress
 from pipelines.settings import Project, load_project
@@ -140,6 +144,30 @@ def test_texts_of_any_table_lose_the_address_and_longer_ones_stay(
         ("Write to [forgotten].", "[forgotten]")
     ]
     assert rows(project, "select count(*) from marts.mails") == [(0,)]
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as con:
+        con.execute("create schema roundtrip; create table roundtrip.connections (connection varchar)")
+        yield con
+
+
+_OTHERS = [f"n{EMAIL}", f"x.{EMAIL}", f"{EMAIL}.uk", f"{EMAIL}er", "nobody"]
+
+
+@given(
+    words=st.lists(st.sampled_from([EMAIL, EMAIL.title(), *_OTHERS]), min_size=1, max_size=6),
+    between=st.sampled_from([" ", ",", "; ", ">,<", '"', "\n", ". "]),
+)
+@settings(max_examples=50, deadline=None)
+def test_of_any_text_the_address_goes_and_the_addresses_of_others_stay(
+    scratch: duckdb.DuckDBPyConnection, words: list[str], between: str
+) -> None:
+    left = [word if word in _OTHERS else FORGOTTEN for word in words]
+    scratch.execute("create or replace table texts as select ? as text", [between.join(words)])
+    Eraser(scratch, [], {EMAIL}).scrub("main", "texts", [EMAIL])
+    assert scratch.execute("select text from texts").fetchall() == [(between.join(left),)]
 
 
 def test_that_a_push_happened_stays_without_what_it_sent(forgotten: tuple[Project, ForgetResult]) -> None:
