@@ -125,7 +125,8 @@ def _asked(module: ModuleType, path: Path) -> tuple[Mapping[str, str], Any]:
         raise ConfigError(f"{path.name} must hold INPUTS (argument -> table) and a function build")
     parameters = inspect.signature(build).parameters.values()
     is_open = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
-    wanted = {each.name for each in parameters if each.default is each.empty and each.kind < each.VAR_KEYWORD}
+    named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    wanted = {each.name for each in named if each.default is each.empty}
     missing = sorted(wanted - inputs.keys() - {"as_of"})
     beyond = [] if is_open else sorted(inputs.keys() - {each.name for each in parameters})
     if missing:
