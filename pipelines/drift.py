@@ -81,7 +81,7 @@ def repair(
     Fields that the sync writes only now and then (`if_empty`, `on_create`) are left to the CRM. Raises what
     `push` raises.
     """
-    warehouse = Warehouse(project.warehouse)
+    warehouse = Warehouse(project.warehouse, project.publish)
     with warehouse.lock(f"roundtrip drift {sync}"):
         settle_left_over(project, warehouse, progress)
         with warehouse.reading() as con:

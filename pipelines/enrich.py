@@ -82,7 +82,7 @@ def enrich(
     a model that does not exist, for models that read each other in a circle, and for an empty folder.
     """
     models = _ordered(_chosen(_found(project.models), names))
-    warehouse = Warehouse(project.warehouse)
+    warehouse = Warehouse(project.warehouse, project.publish)
     started = datetime.now(UTC)
     result = EnrichResult(new_run_id(started), models)
     with warehouse.lock("roundtrip enrich"):

@@ -91,7 +91,7 @@ def pull(
     before anything is asked, and `LockedError` when another run holds the warehouse.
     """
     wanted = _wanted(project, targets)
-    warehouse = Warehouse(project.warehouse)
+    warehouse = Warehouse(project.warehouse, project.publish)
     with warehouse.lock("roundtrip pull"), contextlib.ExitStack() as stack:
         run = _PullRun(project, warehouse, accept_deletes=accept_deletes, progress=progress, clock=clock)
         try:
@@ -320,7 +320,8 @@ class _PullRun:
 
     def _publish(self, found: "list[tuple[Reading, _Findings]]", *, last: bool) -> None:
         sessions = {id(reading.session): reading.session for reading, _ in found}
-        with self.warehouse.generation() as con:
+        size_bytes = sum(each.delta.size_bytes for _, each in found if each.delta)
+        with self.warehouse.generation(size_bytes=size_bytes) as con:
             spare_memory(con, self.warehouse.home)
             for session in sessions.values():
                 self._load(

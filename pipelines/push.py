@@ -47,7 +47,7 @@ def push(  # noqa: PLR0913 (one per option, all by name)
     Raises `ConfigError`, `GuardError` and `LockedError` before the first byte is sent. What stops the push
     later is told in the result, with what was done booked.
     """
-    warehouse = Warehouse(project.warehouse)
+    warehouse = Warehouse(project.warehouse, project.publish)
     if plan_file is not None and limit is not None:
         raise ConfigError("--limit and --plan do not go together", hint="The file says what is sent.")
     handed = None if plan_file is None else planfile.read(plan_file, sync)

@@ -31,6 +31,7 @@ _SETTINGS = (
     "lookback_s",
     "max_deletes_share",
     "max_deletes",
+    "publish",
     "hash_key",
     "notify",
 )
@@ -57,6 +58,7 @@ class Project:
     lookback_s: float = 900.0
     max_deletes_share: float = 0.02
     max_deletes: int = 500
+    publish: str = "generation"  # or "in_place": without a copy, for warehouses without readers
     alarms: Alarms = NOBODY
 
     def connection(self, name: str) -> Connection:
@@ -143,6 +145,7 @@ def load_project(root: Path | None = None, environ: Mapping[str, str] = os.envir
         lookback_s=settings.number("lookback_s", 900.0),
         max_deletes_share=settings.share("max_deletes_share", 0.02),
         max_deletes=settings.whole("max_deletes", 500),
+        publish=settings.choice("publish", ("generation", "in_place"), "generation"),
         alarms=read_alarms(settings.section("notify")),
     )
 

@@ -43,7 +43,7 @@ def undo(
     since, by people or by a later run, stays and is listed. Raises `ConfigError` for a run that wrote
     nothing to a CRM, and what `push` raises.
     """
-    warehouse = Warehouse(project.warehouse)
+    warehouse = Warehouse(project.warehouse, project.publish)
     if dry_run:
         with warehouse.reading() as con:
             return _counted(

@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
+from pipelines.in_place import MOST_BYTES, InPlace, sync
 from sources.core.errors import ConfigError, ConnectorError, LockedError
 
 _MEMORY_MB = 160  # merging 1,000,000 rows takes no longer than with all the memory there is
@@ -64,11 +65,16 @@ def literal(text: str) -> str:
 
 
 class Warehouse:
-    """One warehouse file and its working folder; `path` must be absolute."""
+    """One warehouse file and its working folder; `path` must be absolute.
 
-    def __init__(self, path: Path) -> None:
+    `publish` says how runs put their changes there: as a whole `generation`, or `in_place`.
+    """
+
+    def __init__(self, path: Path, publish: str = "generation") -> None:
         self.path = path
         self.home = path.parent / ".roundtrip"
+        self._is_in_place = publish == "in_place"
+        self._in_place = InPlace(path, self.home)
         self.build = self.home / f"{path.stem}.build.duckdb"
         self._fresh = self.home / f"{path.stem}.fresh.duckdb"
         self._pending_runs = self.home / "runs.jsonl"
@@ -97,6 +103,8 @@ class Warehouse:
                 holder.write_text(
                     json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": command})
                 )
+            with on_disk(self.path):
+                self._in_place.recover()
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -124,6 +132,7 @@ class Warehouse:
         Without one, or where the file is a DuckDB file that no run has written to yet, an empty
         warehouse in memory.
         """
+        self._recover_unlocked()
         con = self._connect(self.path, read_only=True) if self.exists() else _empty()
         copy: Path | None = None
         try:
@@ -139,6 +148,12 @@ class Warehouse:
             con.close()
             if copy is not None:
                 copy.unlink(missing_ok=True)
+
+    def _recover_unlocked(self) -> None:
+        """Take back what a stopped run wrote in place, unless somebody is at work."""
+        if self._in_place.is_unfinished():
+            with contextlib.suppress(LockedError), self.lock("recovery"):
+                pass
 
     def _with_our_schema(self, published: duckdb.DuckDBPyConnection) -> Path:
         """Copy a file of an older version and give the copy the tables and columns of this one.
@@ -172,8 +187,13 @@ class Warehouse:
     # -- generations -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def generation(self, *, is_rewritten: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def generation(
+        self, *, is_rewritten: bool = False, size_bytes: int = 0
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Build the next generation and publish it when the block ends well.
+
+        Where publishing is in place and what comes in, of `size_bytes`, is not too much for that, the file
+        itself is written to, all or nothing; readers and writers then exclude each other.
 
         One that `is_rewritten` is copied row by row into a fresh file, in which nothing is left of what was
         taken out: a DuckDB file keeps the bytes of rows that were deleted.
@@ -182,6 +202,10 @@ class Warehouse:
         everything is on disk, and readers that opened the file before keep what they had.
         """
         self.prepare_home()
+        if self._is_in_place and self.exists() and not is_rewritten and size_bytes < MOST_BYTES:
+            with self._written_in_place() as con:
+                yield con
+            return
         with on_disk(self.path):
             self._discard_build()
             self._copy_published()
@@ -205,19 +229,34 @@ class Warehouse:
             if folded:
                 self._pending_runs.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _written_in_place(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with on_disk(self.path):
+            self._take_in_log()
+            con = self._connect(self.path, read_only=False)
+            with self._in_place.writing(con):
+                con.execute(sql("schema.sql"))
+                folded = self._fold_pending_runs(con)
+                yield con
+            if folded:
+                self._pending_runs.unlink(missing_ok=True)
+
+    def _take_in_log(self) -> None:
+        """Take in the work of a program that wrote to the file and died."""
+        if Path(f"{self.path}.wal").exists():
+            self._connect(self.path, read_only=False).close()
+
     def _copy_published(self) -> None:
         if not self.exists():
             return
-        if Path(f"{self.path}.wal").exists():
-            # Left by a program that wrote to the file and died: take its work in before copying.
-            self._connect(self.path, read_only=False).close()
+        self._take_in_log()
         with self._connect(self.path, read_only=True):  # keeps writers out while the bytes are copied
             _clone(self.path, self.build)
 
     def _publish(self) -> None:
-        _sync(self.build)
+        sync(self.build)
         self.build.replace(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
         self._discard_build()
 
     def _discard_build(self) -> None:
@@ -423,11 +462,3 @@ def _clone(source: Path, target: Path) -> None:
             fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
         except OSError:
             shutil.copyfile(source, target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,6 +28,11 @@ class Delta:
     rows: int
 
     @property
+    def size_bytes(self) -> int:
+        """Give the size of the files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    @property
     def source(self) -> str:
         """Give the rows as SQL to select from."""
         return _read(self.files)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from pipelines import warehouse
+from pipelines.in_place import sync
 from tests.benchmarks.crm_server import Server
 from tests.benchmarks.measuring import TABLE_HEAD, Settings, line, middle, roundtrip, run
 
@@ -20,9 +21,9 @@ def measure_copies(settings: Settings) -> list[str]:
         _fill(source, size_mb)
         began = time.perf_counter()
         warehouse._clone(source, target)
-        warehouse._sync(target)
+        sync(target)
         target.replace(source)
-        warehouse._sync(settings.folder)
+        sync(settings.folder)
         lines.append(line(f"{size_mb:,} MB", "", f"{time.perf_counter() - began:.2f} s"))
         source.unlink()
     how = "with" if _shares_blocks(settings.folder) else "without"
