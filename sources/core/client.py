@@ -9,6 +9,7 @@ the same bytes be sent again. A request that never left, or that the server says
 which an attempt may have been applied never ends in an error that says it was not.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -51,6 +53,7 @@ from sources.core.errors import (
     UncertainError,
 )
 from sources.core.pacing import SYSTEM_CLOCK, Budget, Clock, backoff_s, http_date, retry_after_s
+from sources.core.refusals import read_refusal
 
 STATUSES: Mapping[int, type[Exception]] = {
     401: AuthError,
@@ -70,7 +73,6 @@ _MAX_REDIRECTS = 3
 _MAX_CONNECTIONS = 64
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id")
 _QUOTA_CODES = frozenset({"quota_exceeded", "spend_cap_reached"})
-_REASON_NAMES = ("error", "message", "msg", "detail", "details", "title")
 _NO_PARAMS: tuple[tuple[str, str], ...] = ()
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -190,13 +192,15 @@ class Client:
         self._max_attempts = max_attempts
         self._max_body_bytes = max_body_bytes
         self._server_date: tuple[float, float] | None = None
+        timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None)
+        self._extensions = {"timeout": timeout.as_dict()}
         self._http = httpx.Client(
             transport=transport,
-            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=not is_loopback(base_url),  # for the proxies alone; none stands before this machine
         )
+        self._defaults = {"Accept-Encoding": self._http.headers["Accept-Encoding"]}
 
     def __enter__(self) -> Self:
         return self
@@ -232,7 +236,10 @@ class Client:
         if body is not None and not any(name.lower() == "content-type" for name in sent):
             sent["Content-Type"] = "application/json"
         call = _Call(method, self._url(path, resource), pairs, body, sent, repeatable, resource)
-        result = self._policy()(self._attempt, call)
+        result = self._attempt(call)
+        if isinstance(result, _Failure) and result.is_transient:
+            coming: Iterator[Answer | _Failure] = chain([result], iter(lambda: self._attempt(call), None))
+            result = self._policy()(lambda: next(coming))
         if isinstance(result, Answer):
             return result
         raise _final(call, result) from result.cause
@@ -293,9 +300,16 @@ class Client:
 
     def _receive(self, call: _Call) -> Answer:
         started = self._clock.monotonic()
-        with self._http.stream(
-            call.method, call.url, params=call.params or None, content=call.body, headers=call.headers
-        ) as response:
+        # Made here and not by httpx's client, which takes as long to merge its defaults as to send a request.
+        request = httpx.Request(
+            call.method,
+            call.url,
+            params=call.params or None,
+            content=call.body,
+            headers={**self._defaults, **call.headers},
+            extensions=self._extensions,
+        )
+        with contextlib.closing(self._http.send(request, stream=True)) as response:
             headers = dict(response.headers)
             if (date := http_date(headers.get("date", ""))) is not None:
                 self._server_date = (date, self._clock.monotonic())
@@ -314,6 +328,8 @@ class Client:
         return bytes(body)
 
     def _log(self, call: _Call, what: str) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
         path = without_addresses(urlsplit(call.url).path)
         logger.debug("%s %s %s attempt %d", call.method, path, what, call.attempts)
 
@@ -349,7 +365,7 @@ class Client:
     def _refusal(self, call: _Call, answer: Answer) -> _Failure:
         if self._auth:
             answer = replace(answer, body=self._auth.masked(answer.body))
-        code, reason = _reason(answer)
+        code, reason = read_refusal(answer.body)
         kind = self._kind(answer, code, reason)
         error = self._error(kind, _what(kind, answer.status, presentable(reason, self._auth)), call, answer)
         wait_s = retry_after_s(answer.headers, self._clock.time())
@@ -456,40 +472,6 @@ _WHAT: tuple[tuple[type[ConnectorError], str], ...] = (
     (RateLimitError, "too many requests"),
     (UnavailableError, "the CRM could not answer"),
 )
-
-
-def _reason(answer: Answer) -> tuple[str, str]:
-    """Read the vendor's error code and reason, whatever shape they have."""
-    try:
-        found = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = answer.body.decode(errors="replace").strip()
-        return "", "" if "<" in text else text
-    inner = found.get("error") if isinstance(found, Mapping) else None
-    codes = [each["code"] for each in (inner, found) if isinstance(each, Mapping) and each.get("code")]
-    return str(codes[0] if codes else ""), "; ".join(dict.fromkeys(_texts(found)))
-
-
-def _texts(found: Any, depth: int = 4) -> Iterator[str]:
-    """Give the texts that stand where vendors put reasons; values sent by us stand elsewhere (`input`)."""
-    if isinstance(found, str):
-        yield found
-    elif depth and isinstance(found, list):
-        for each in found[:5]:
-            yield from _texts(each, depth - 1)
-    elif depth and isinstance(found, Mapping):
-        place = ".".join(map(str, found["loc"])) + ": " if isinstance(found.get("loc"), list) else ""
-        for name in _REASON_NAMES:
-            yield from (place + text for text in _texts(found.get(name), depth - 1))
-        yield from _field_texts(found.get("errors"), depth - 1)
-
-
-def _field_texts(errors: Any, depth: int) -> Iterator[str]:
-    if isinstance(errors, Mapping):
-        for name, each in list(errors.items())[:5]:
-            yield from (f"{name}: {text}" for text in _texts(each, depth))
-    else:
-        yield from _texts(errors, depth)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ A budget learns from what the server says: `X-RateLimit-Limit`, `-Remaining` and
 and 429. It sends nothing itself; `core.client` asks it before every request and tells it every answer.
 """
 
+import functools
 import math
 import random
 import threading
@@ -262,6 +263,7 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     return None if seconds is None else max(0.0, seconds)
 
 
+@functools.lru_cache(maxsize=16)  # the answers of one second bear the same
 def http_date(text: str) -> float | None:
     """Read an HTTP date as unix seconds; None when it is none."""
     try:
