@@ -140,6 +140,7 @@ class _PullRun:
         self.lookback = timedelta(seconds=project.lookback_s)
         self.feeds = Feeds(lookback=self.lookback, say=progress.say)
         self.stop = threading.Event()
+        self.loading = threading.Event()  # whether what a load needs is being imported
         self.clock = StoppableClock(self.stop, clock)
         self.pending: list[Segment] = []
         self.waiting = 0
@@ -230,8 +231,15 @@ class _PullRun:
             folder=self.folder,
             checkpoint_s=self.project.checkpoint_s,
             stop=self.stop,
-            advance=lambda rows: self.progress.advance(task, rows),
+            advance=lambda rows: self._note_rows(reading, task, rows),
         )
+
+    def _note_rows(self, reading: Reading, task: int, rows: int) -> None:
+        """Count rows that came; those of a first pass will certainly be loaded."""
+        self.progress.advance(task, rows)
+        if rows and reading.state.last_complete_at is None and not self.loading.is_set():
+            self.loading.set()
+            threading.Thread(target=loading.prepare, name="roundtrip-imports").start()
 
     def _collect(self, queue: "Queue[Segment]") -> None:
         commit_at = monotonic() + self.project.checkpoint_s

@@ -20,6 +20,13 @@ from sources.core.errors import ConnectorError
 from sources.core.reading import MERGE, column_hints
 
 
+def prepare() -> None:
+    """Import what a load needs; half a second that can pass while answers are waited for."""
+    import dlt.common.libs.pyarrow
+    import dlt.destinations.insert_job_client
+    import dlt.sources.helpers.requests  # noqa: F401  (dlt itself imports it when it loads)
+
+
 def raw_hints(resource: Resource) -> Any:
     """Give dlt's hints of all columns of a raw table, `_deleted_at` included."""
     hints = column_hints(resource)
