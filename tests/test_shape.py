@@ -180,7 +180,7 @@ def test_commands_never_import_each_other() -> None:
 
 
 def test_settings_and_warehouse_stand_below_what_uses_them() -> None:
-    names = ("settings", "layers", "syncs", "alarms", "warehouse")
+    names = ("settings", "layers", "syncs", "alarms", "warehouse", "in_place")
     allowed = {f"pipelines.{name}" for name in names}
     for module in allowed:
         assert {each for each in imports(module) if is_within(each, "pipelines")} <= allowed

@@ -12,20 +12,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from sources.core.connector import CursorPages, OffsetPages, OneObject, Paging
+from sources.core.answers import Decodable, Part, split
+from sources.core.connector import CursorPages, OffsetPages, Paging
 from sources.core.errors import ProtocolError, RefusedError
-
-
-class Decodable(Protocol):
-    """What a walk needs of an answer: its JSON body in a given type, `ProtocolError` if it has another."""
-
-    def json(self, type: Any = ...) -> Any: ...  # noqa: A002
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ class Walk:
         self.pages = 0
         self._ahead = ahead
         self._request = request
-        self._split = partial(_split, paging=paging, id_field=id_field)
+        self._split = partial(split, paging=paging, id_field=id_field)
 
     def __iter__(self) -> Iterator[Page]:
         try:
@@ -112,7 +107,7 @@ class Walk:
     def _steps(self) -> Iterator[Page]:
         raise NotImplementedError
 
-    def _page(self, part: "_Part", token: str | None) -> Page:
+    def _page(self, part: Part, token: str | None) -> Page:
         self.pages += 1
         return Page(part.rows, part.ids, token, self.pages, part.total)
 
@@ -167,7 +162,7 @@ class _CursorWalk(Walk):
             place[self._paging.param] = cursor
         return self._ahead.ask(self._request.at(in_body=self._paging.in_body, **place))
 
-    def _next(self, part: "_Part") -> str | None:
+    def _next(self, part: Part) -> str | None:
         if part.has_more is False:
             return None
         if not part.next:
@@ -187,7 +182,7 @@ _SPARE_REQUESTS = 200
 _REQUESTS_PER_PAGE = 20
 _REREADS = 2
 _PAGES_KNOWN = 8
-_EAGER = 4  # pages fetched ahead whatever comes of it; more only where answers are waited for
+_EAGER = 4  # pages fetched ahead whatever comes of it
 
 
 class _OffsetWalk(Walk):
@@ -269,7 +264,7 @@ class _OffsetWalk(Walk):
             else:
                 reach = self._step_back(reach)
 
-    def _read(self, offset: int, *, is_ahead: bool) -> "_Part":
+    def _read(self, offset: int, *, is_ahead: bool) -> Part:
         """Read the page at an offset, from those on their way if it is the next of them."""
         if not self._queue or self._queue[0][0] != offset:
             self._drop_queue()
@@ -294,11 +289,10 @@ class _OffsetWalk(Walk):
         place = {self._paging.limit_param: self._paging.limit, self._paging.offset_param: offset}
         return self._ahead.ask(self._request.at(in_body=self._paging.in_body, **place))
 
-    def _wider(self) -> int:
-        """Give the next window: twice as wide while the next page is still on its way when it is wanted."""
-        if self._window < _EAGER:
-            return self._window + 2
-        return 2 * self._window if self._is_late else self._window
+    def _next_window(self) -> int:
+        """Widen the window where pages are waited for, by far less than was read: the end may be near."""
+        most = max(_EAGER, self.pages // 4) if self._is_late else max(_EAGER, self._window)
+        return min(self._ahead.in_flight, self._window + 2, most)
 
     def _drop_queue(self) -> None:
         for _, coming in self._queue:
@@ -313,7 +307,7 @@ class _OffsetWalk(Walk):
         """Give how far back to look at the end: a page, but for room for rows pushed by inserts in front."""
         return max(1, self._size - 1 - self._step(), self._step())
 
-    def _joins(self, part: "_Part", offset: int) -> bool:
+    def _joins(self, part: Part, offset: int) -> bool:
         """Tell whether no row can lie between the last page and this one.
 
         Its first rows must be among the last rows read, in their order, and at least half of those that
@@ -337,18 +331,17 @@ class _OffsetWalk(Walk):
         self._overlap = min(2 * self._overlap, max(self._overlap, self._size // 2))
         return max(2 * reach, self._step())
 
-    def _fresh(self, part: "_Part") -> "_Part":
+    def _fresh(self, part: Part) -> Part:
         """Leave out the rows that came just so in the page before."""
         pairs = [pair for pair in zip(part.ids, part.rows, strict=True) if self._last.get(pair[0]) != pair[1]]
         return part._replace(ids=[row_id for row_id, _ in pairs], rows=[row for _, row in pairs])
 
-    def _use(self, part: "_Part", offset: int) -> None:
+    def _use(self, part: Part, offset: int) -> None:
         behind = {} if self._is_mending else self._behind(part)
         self._is_mending = False
         self._position = offset + len(part.ids) + len(behind)
         self._last = {**self._before(part, offset), **dict(zip(part.ids, part.rows, strict=True)), **behind}
-        if len(part.ids) >= self._size:
-            self._window = min(self._ahead.in_flight, self._wider()) if self._size else 1
+        self._window = self._next_window() if len(part.ids) >= self._size > 0 else 1
         self._size = max(self._size, len(part.ids))
         if self._paging.total:
             self._unique.update(part.ids)
@@ -358,7 +351,7 @@ class _OffsetWalk(Walk):
             if self._heads[part.ids[0]] > _SAME_HEADS:
                 raise ProtocolError("page after page begins with the same row", hint="The offset is ignored.")
 
-    def _before(self, part: "_Part", offset: int) -> dict[str, msgspec.Raw]:
+    def _before(self, part: Part, offset: int) -> dict[str, msgspec.Raw]:
         """Give the last rows read that stand before a page."""
         if offset == 0 or part.ids[0] not in self._last:
             return {}
@@ -366,14 +359,14 @@ class _OffsetWalk(Walk):
         page = set(part.ids)
         return dict([pair for pair in before if pair[0] not in page][-_PAGES_KNOWN * self._size :])
 
-    def _behind(self, part: "_Part") -> dict[str, msgspec.Raw]:
+    def _behind(self, part: Part) -> dict[str, msgspec.Raw]:
         """Give the last rows read that stand behind a page, pushed there by rows inserted in front."""
         places = {row_id: place for place, row_id in enumerate(self._last)}
         if len(part.ids) < self._size or not places.keys() >= set(part.ids):
             return {}
         return dict(list(self._last.items())[max(places[row_id] for row_id in part.ids) + 1 :])
 
-    def _is_last(self, part: "_Part") -> bool:
+    def _is_last(self, part: Part) -> bool:
         return part.total is not None and self._position >= part.total
 
     def _is_counted(self) -> bool:
@@ -381,82 +374,6 @@ class _OffsetWalk(Walk):
         if not self._totals or self._is_resumed:
             return True
         return len(self._unique) >= min(self._totals[0], self._totals[-1])
-
-
-# -- answers -------------------------------------------------------------------------------------
-
-
-class _Part(NamedTuple):
-    """What one answer holds."""
-
-    rows: list[msgspec.Raw]
-    ids: list[str]
-    next: str | None = None
-    has_more: bool | None = None
-    total: int | None = None
-    is_end_documented: bool = True
-
-
-def _split(answer: Decodable, paging: Paging, id_field: str) -> _Part:
-    """Split an answer into rows and what surrounds them, without building the rows."""
-    envelope_type, ids_type = _shapes(paging, id_field)
-    envelope, identified = answer.json(type=envelope_type), answer.json(type=ids_type)
-    if isinstance(paging, OneObject):
-        if paging.data is None:
-            return _Part([envelope], _ids([identified]))
-        return _Part([envelope.data], _ids([identified.data]))
-    if isinstance(paging, OffsetPages):
-        if paging.data is None:
-            return _Part(envelope, _ids(identified))
-        return _Part(envelope.data, _ids(identified.data), total=envelope.total)
-    found = _cursor(envelope, paging.next)
-    is_documented = envelope.has_more is False or (found is None and envelope.has_more is None)
-    return _Part(
-        envelope.data,
-        _ids(identified.data),
-        next=None if found in (None, msgspec.UNSET) else str(found),
-        has_more=envelope.has_more,
-        is_end_documented=is_documented and (paging.has_more is None or envelope.has_more is False),
-    )
-
-
-def _ids(keys: Sequence[Any]) -> list[str]:
-    ids = [str(key.id) for key in keys]
-    if "" in ids:
-        raise ProtocolError("a row has an empty id")
-    return ids
-
-
-def _cursor(envelope: Any, name: str) -> Any:
-    """Find the cursor at the top level or under `meta` (Reevo's pages leave open which)."""
-    if envelope.next is not msgspec.UNSET or envelope.meta is msgspec.UNSET:
-        return envelope.next
-    try:
-        return msgspec.json.decode(envelope.meta, type=dict[str, Any]).get(name, msgspec.UNSET)
-    except msgspec.ValidationError:
-        return msgspec.UNSET
-
-
-@lru_cache(maxsize=256)
-def _shapes(paging: Paging, id_field: str) -> tuple[Any, Any]:
-    """Make the types of an answer: its envelope with raw rows, and its rows' ids alone."""
-    key = msgspec.defstruct("Row", [("id", str | int)], rename={"id": id_field})
-    is_one = isinstance(paging, OneObject)
-    raw, keys = (msgspec.Raw, key) if is_one else (list[msgspec.Raw], list[key])  # type: ignore[valid-type]
-    if paging.data is None:
-        return raw, keys
-    names = {"data": paging.data}
-    fields: list[Any] = [("data", raw)]
-    if isinstance(paging, OffsetPages):
-        names["total"] = paging.total or ""
-        fields.append(("total", int | None, None))
-    if isinstance(paging, CursorPages):
-        names |= {"next": paging.next, "has_more": paging.has_more or ""}
-        fields.append(("next", str | int | None | msgspec.UnsetType, msgspec.UNSET))
-        fields.append(("has_more", bool | None, None))
-        fields.append(("meta", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET))
-    envelope = msgspec.defstruct("Answer", fields, rename=names)
-    return envelope, msgspec.defstruct("Answer", [("data", keys)], rename={"data": paging.data})
 
 
 # -- requests ahead ------------------------------------------------------------------------------
