@@ -1,4 +1,4 @@
-"""Split the answer of a list into rows as sent, their ids, and what surrounds them, without building the rows.
+"""Split the answer of a list into rows as sent, their ids and what surrounds them; no row is built.
 
 Which answer belongs where in a list is `paging`'s.
 """
