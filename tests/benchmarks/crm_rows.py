@@ -85,6 +85,7 @@ class Rows:
         self.ids = [_id_of(self._write(number)) for number in range(records)]
         self.rows = [self._write(number).encode() for number in range(records)]
         self._moved: set[bytes] = set()
+        self._windows: dict[str, Sequence[bytes]] = {}
         self._created = records
 
     def _write(self, number: int) -> str:
@@ -92,9 +93,14 @@ class Rows:
         return self.kind.write(number, self.scores[number], f"{moment:%Y-%m-%dT%H:%M:%SZ}")
 
     def since(self, moment: str | None) -> Sequence[bytes]:
-        """Give the rows changed since a moment; before any touch only none or all are asked for."""
+        """Give the rows changed since a moment; the list is made once, not for every page."""
         if moment is None:
             return self.rows
+        if moment not in self._windows:
+            self._windows[moment] = self._since(moment)
+        return self._windows[moment]
+
+    def _since(self, moment: str) -> Sequence[bytes]:
         since = datetime.fromisoformat(moment)
         if since <= BASE - timedelta(minutes=500_000):
             return self.rows
@@ -105,6 +111,7 @@ class Rows:
     def touch(self, number: int) -> None:
         """Change the score of so many records, spread over the list, now."""
         now = datetime.now(UTC).replace(microsecond=0)
+        self._windows.clear()
         stride = max(1, len(self.rows) // number) if number else 1
         for place in range(0, number * stride, stride):
             self.scores[place] += 1
@@ -114,6 +121,7 @@ class Rows:
 
     def mutate(self, rng: random.Random) -> None:
         """Delete a random row, or put a new one into a random place."""
+        self._windows.clear()
         place = rng.randrange(len(self.rows))
         if rng.random() < 0.5:
             self._moved.add(self.rows.pop(place))
