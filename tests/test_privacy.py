@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sources
@@ -119,6 +119,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(place=_JSON, phone=_JSON, wrapped=st.booleans())
 def test_whatever_the_shape_nothing_of_an_excluded_field_is_left(
     place: Any, phone: Any, wrapped: bool
@@ -130,6 +131,7 @@ def test_whatever_the_shape_nothing_of_an_excluded_field_is_left(
     assert "SECRET" not in json.dumps(kept("relm", "contacts", row, exclude=("contacts.metadata",)))
 
 
+@settings(max_examples=60, deadline=None)
 @given(value=_JSON)
 def test_what_no_rule_names_is_kept_as_it_was(value: Any) -> None:
     row = {"id": "1", "email": "a@b.example", "phone": value, "more": [value]}
@@ -207,11 +209,11 @@ def test_a_sync_may_write_beside_what_is_hidden_where_the_crm_merges(tmp_path: P
 
 
 def synced(
-    box: Sandbox, root: Path, settings: dict[str, Any], sync: dict[str, str], fields: dict[str, str]
+    box: Sandbox, root: Path, lists: dict[str, Any], sync: dict[str, str], fields: dict[str, str]
 ) -> Project:
     environ = environ_of(box) | {"ROUNDTRIP__HASH_KEY": KEY, "SYNCS__LEADS__FIELDS": json.dumps(fields)}
     environ |= {f"SYNCS__LEADS__{name.upper()}": value for name, value in sync.items()}
-    for name, value in settings.items():
+    for name, value in lists.items():
         environ[f"SOURCES__RELM__{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
     return load_project(root, environ=environ)
 
