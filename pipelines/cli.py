@@ -24,6 +24,7 @@ COMMANDS = (
     pulling.forget,
     pushing.plan,
     pushing.push,
+    pushing.dismiss,
     pushing.undo,
     pushing.drift,
     looking.why,

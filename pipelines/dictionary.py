@@ -60,6 +60,7 @@ OWN_TABLES: Mapping[str, str] = {
     "ledger": "What a CRM accepted from us per record and field, and what it showed for it afterwards",
     "resource_state": "How far each resource has been read",
     "connections": "By which CRM, contract and settings each connection's tables were read",
+    "dismissed": "Rows of syncs that somebody dismissed: not planned again until the model changes them",
     "forgotten": "Records of people who were forgotten; pulls do not store them again",
 }
 
@@ -111,6 +112,8 @@ OWN_COLUMNS: Mapping[str, str] = {
     "contract": "The version of the CRM's interface that was spoken",
     "options": "Its settings, without keys",
     "privacy": "What its tables must not hold (`exclude`, `hash`); null where nothing",
+    "row_hash": "A digest of the values that the row would have written",
+    "dismissed_at": "When the row was dismissed",
     "forgotten_at": "When the person was forgotten",
 }
 

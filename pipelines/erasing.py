@@ -173,7 +173,9 @@ class Eraser:
         self._delete_pushes(where)
 
     def _delete_pushes_by_key(self) -> None:
-        self._delete_pushes(f"lower(trim(key)) in ({_listed(self._keys)})")
+        where = f"lower(trim(key)) in ({_listed(self._keys)})"
+        self._run(f"delete from roundtrip.dismissed where {where}", "roundtrip.dismissed", "deleted")
+        self._delete_pushes(where)
 
     def _delete_pushes(self, where: str) -> None:
         """Forget what was sent; that something was, when and with what outcome stays."""

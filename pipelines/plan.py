@@ -19,6 +19,7 @@ import msgspec
 from pipelines.progress import Progress
 from pipelines.pushing import planfile
 from pipelines.pushing.definitions import glance
+from pipelines.pushing.dismissals import set_aside
 from pipelines.pushing.forecast import forecast, shapes_of
 from pipelines.pushing.guards import check_guard, guard_of, last_look, require_pull
 from pipelines.pushing.identity import shown_key
@@ -225,6 +226,7 @@ def make_plan(
     target = Target(connection, write, columns_in(con, connection.name, write.resource), has_mirror)
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
+    set_aside(con, sync.name)
     made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
     if has_mirror:
         made.looked_at, made.is_half_pulled = last_look(con, Warehouse(project.warehouse), connection, write)

@@ -181,6 +181,10 @@ def _sweep_pushes(
     where = f"connection = {literal(connection)} and object = {literal(write.object)}"
     if any(_covers(target, write, name) for target in targets for name in (write.key, *write.also_key)):
         con.execute("delete from roundtrip.ledger where connection = ? and object = ?", place)
+        con.execute(
+            "delete from roundtrip.dismissed"
+            f" where sync in (select sync from roundtrip.push_log where {where})"
+        )
         con.execute(f"update roundtrip.push_log set key = null, error = null where {where}")
     for table, column in (
         ("ledger", "sent"),

@@ -31,6 +31,7 @@ _SYNC_KEYS = {"sync": None, "connection": None, "object": None, "rows": ()}
 
 # What the JSON object of a command holds where the command did not get so far.
 EMPTY: Mapping[str, Mapping[str, Any]] = {
+    "check": {"connections": ()},
     "pull": {"resources": ()},
     "enrich": {"models": ()},
     "forget": {"done": None, "tables": (), "beyond_reach": ()},
@@ -44,6 +45,7 @@ EMPTY: Mapping[str, Mapping[str, Any]] = {
     },
     "push": {**_SYNC_KEYS, "counts": dict.fromkeys(_DONE_COUNTS, 0)},
     "undo": {**_SYNC_KEYS, "counts": dict.fromkeys((*_DONE_COUNTS, "delete", "deleted"), 0)},
+    "dismiss": {"sync": None, "dismissed": False, "keys": ()},
     "drift": {**_SYNC_KEYS, "as_of": None, "counts": dict.fromkeys(("drift", "fields"), 0)},
     "why": {
         **dict.fromkeys(("connection", "object", "key", "crm_id", "state", "as_of")),

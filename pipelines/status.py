@@ -126,12 +126,14 @@ def _syncs(con: duckdb.DuckDBPyConnection, project: Project) -> list[dict[str, A
     last = {
         sync: found
         for sync, *found in con.execute(
-            "select sync, run_id, epoch_us(max(pushed_at)),"
-            " count(*) filter (log.status in ('rejected', 'unknown', 'conflict')),"
-            " count(*) filter (log.status = 'rejected')"
+            "select log.sync as sync, run_id, epoch_us(max(pushed_at)),"
+            " count(*) filter (log.status in ('rejected', 'unknown', 'conflict') and dismissed.key is null),"
+            " count(*) filter (log.status = 'rejected' and dismissed.key is null)"
             " from roundtrip.push_log as log left join roundtrip.runs as run using (run_id)"
-            " where coalesce(run.command, '') not like 'undo %' group by sync, run_id"
-            " qualify row_number() over (partition by sync order by max(pushed_at) desc) = 1"
+            " left join roundtrip.dismissed as dismissed on dismissed.sync = log.sync"
+            " and dismissed.key = coalesce(log.key, '') and dismissed.dismissed_at >= log.pushed_at"
+            " where coalesce(run.command, '') not like 'undo %' group by log.sync, run_id"
+            " qualify row_number() over (partition by log.sync order by max(pushed_at) desc) = 1"
         ).fetchall()
     }
     return [_sync(project.syncs[name], last.get(name, (None, None, 0, 0))) for name in project.syncs]

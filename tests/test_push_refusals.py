@@ -32,7 +32,7 @@ def boxes() -> Iterator[ExitStack]:
 
 def shop(root: Path, boxes: ExitStack, crm: str, **switches: Any) -> Shop:
     """Open a shop with 500 new people to push."""
-    rules = RelmSwitches(**switches) if crm == "relm" else RallySwitches(rate_limit=None, **switches)
+    rules: Any = RelmSwitches(**switches) if crm == "relm" else RallySwitches(rate_limit=None, **switches)
     box = boxes.enter_context(Sandbox(records=3, **{crm: rules}))
     made = Shop(root, box, crm, fields=FIELDS[crm])
     made.pull()

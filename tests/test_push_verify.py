@@ -27,7 +27,9 @@ def shop(tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as open_boxes:
 
         def make(crm: str, **switches: Any) -> Shop:
-            rules = RelmSwitches(**switches) if crm == "relm" else RallySwitches(rate_limit=None, **switches)
+            rules: Any = (
+                RelmSwitches(**switches) if crm == "relm" else RallySwitches(rate_limit=None, **switches)
+            )
             box = open_boxes.enter_context(Sandbox(records=5, **{crm: rules}))
             made = Shop(tmp_path, box, crm, fields=FIELDS[crm])
             made.pull()

@@ -25,7 +25,7 @@ CRMS = sorted(
 )
 COMMANDS = {
     f"pipelines.{name}"
-    for name in ("pull", "enrich", "push", "undo", "drift", "why", "status", "runs", "query", "check")
+    for name in ("pull", "enrich", "push", "undo", "drift", "dismiss", "why", "status", "runs", "query", "check")
 } | {f"pipelines.{name}" for name in ("report", "schedules", "forget", "webhooks")}
 ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"} | {
     f"pipelines.commands.{name}" for name in ("starting", "pulling", "pushing", "looking")

@@ -85,6 +85,26 @@ def push(
     return run("push", work, as_json=as_json, all_rows=all_rows, tells=not dry_run)
 
 
+def dismiss(
+    sync: Annotated[str, typer.Argument(metavar="SYNC")],
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...")] = None,
+    clears: Annotated[bool, typer.Option("--clear", help="Plan the rows again.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Keep rows from coming back until the model gives them other values to write.
+
+    Those with the keys given; without any, all that are rejected or unknown. It asks no CRM.
+    """
+
+    def work(_: Progress) -> render.Result:
+        from pipelines.dismiss import dismiss as run_dismiss
+        from pipelines.settings import load_project
+
+        return run_dismiss(load_project(), sync, keys or [], clears=clears)
+
+    return run("dismiss", work, as_json=as_json)
+
+
 def undo(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
     dry_run: Annotated[

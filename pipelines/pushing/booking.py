@@ -105,7 +105,7 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
 
 
 def _forget_deleted(con: duckdb.DuckDBPyConnection, header: Header) -> None:
-    """Take what we deleted out of the ledger and mark it in the mirror, so that no plan takes it for there."""
+    """Take what we deleted out of the ledger and mark it in the mirror, so that no plan counts on it."""
     con.execute(
         "delete from roundtrip.ledger where connection = $connection and object = $object"
         " and key in (select key from booked where status = 'deleted')",

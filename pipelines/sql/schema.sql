@@ -125,6 +125,14 @@ create table if not exists roundtrip.connections (
 -- What the tables of a connection must not hold (`exclude`, `hash`), null where nothing; older ones lack it.
 alter table roundtrip.connections add column if not exists privacy json;
 
+-- Rows that somebody dismissed; `row_hash` is of the values that they would have written.
+create table if not exists roundtrip.dismissed (
+    sync varchar,
+    key varchar,
+    row_hash varchar,
+    dismissed_at timestamptz
+);
+
 -- Records of people who were forgotten: pulls do not store them again.
 create table if not exists roundtrip.forgotten (
     connection varchar,
