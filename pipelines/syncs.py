@@ -119,10 +119,10 @@ def check_target(sync: Sync, connection: Connection, contract: Contract) -> None
     for rule in sync.fields:
         _check_rule(sync, place.section("fields"), crm, write, rule)
         _check_if_empty(sync, place.section("fields"), crm, write, rule)
-    _check_sight(sync, connection, contract, write)
+    check_sight(sync, connection, contract, write)
 
 
-def _check_sight(sync: Sync, connection: Connection, contract: Contract, write: Write) -> None:
+def check_sight(sync: Sync, connection: Connection, contract: Contract, write: Write) -> None:
     """Refuse a sync that needs a value which the connection keeps out of sight."""
     hidden = [("exclude", target) for target in excluded(connection, contract)]
     hidden += [("hash", target) for target in hashed(connection, contract)]

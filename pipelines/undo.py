@@ -19,7 +19,7 @@ from pipelines.pushing.results import PushResult, unsent
 from pipelines.pushing.sending import Sending, carry_out
 from pipelines.pushing.settling import journal_folder, settle_left_over
 from pipelines.settings import Project
-from pipelines.syncs import Sync
+from pipelines.syncs import FieldRule, Sync, check_sight
 from pipelines.warehouse import Warehouse, columns_in, has_table
 from sources import load
 from sources.core import journal as journals
@@ -79,18 +79,15 @@ def _make_undo(
             hint="Set the connection up as it was then.",
         )
     write = contract.writes[object_name]
+    rules = tuple(FieldRule(name, "") for name in _sent(con, run_id))
+    # Looked at again whatever their age: what was edited since the last pull is to stay as well.
+    as_sync = Sync(sync, connection.name, object_name, write.key, rules, recheck_after=timedelta(0))
+    check_sight(as_sync, connection, contract, write)
     columns = columns_in(con, connection.name, write.resource)
     has_mirror = bool(write.resource) and has_table(con, connection.name, write.resource)
     target = Target(connection, write, columns, has_mirror)
     compose_undo(con, run_id, target, delete_created=delete_created)
-    made = Plan(
-        con,
-        # Looked at again whatever their age: what was edited since the last pull is to stay as well.
-        Sync(sync, connection.name, object_name, write.key, (), recheck_after=timedelta(0)),
-        connection,
-        write,
-        has_mirror=has_mirror,
-    )
+    made = Plan(con, as_sync, connection, write, has_mirror=has_mirror)
     if has_mirror:
         made.looked_at, made.is_half_pulled = last_look(con, warehouse, connection, write)
     count_rows(made, target)
@@ -119,6 +116,11 @@ def _written_by(con: duckdb.DuckDBPyConnection, warehouse: Warehouse, run_id: st
             hint="`select run_id, command from roundtrip.runs` on the warehouse lists them.",
         )
     raise ConfigError(f"run {run_id} (`{command}`) wrote nothing to a CRM, so there is nothing to undo")
+
+
+def _sent(con: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+    query = "select distinct unnest(json_keys(sent)) from roundtrip.push_log where run_id = ? order by 1"
+    return [name for (name,) in con.execute(query, [run_id]).fetchall()]
 
 
 def _command_of(con: duckdb.DuckDBPyConnection, warehouse: Warehouse, run_id: str) -> str | None:

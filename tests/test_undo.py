@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.progress import SilentProgress
 from pipelines.push import PushResult
+from pipelines.settings import load_project
 from pipelines.undo import undo
 from sources.core.errors import ConfigError
 from sources.sandbox import Sandbox
@@ -42,8 +43,8 @@ _WINS = 'conflicts = "model_wins"'  # so that each test can push over the edits 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     """Keep one shop for each CRM: tests go on from the state that the last one left."""
-    free = {"relm": RelmSwitches(rate_limit=None), "rally": RallySwitches(rate_limit=None)}
-    with Sandbox(records=12, **free) as box:
+    relm, rally = RelmSwitches(rate_limit=None), RallySwitches(rate_limit=None)
+    with Sandbox(records=12, relm=relm, rally=rally) as box:
 
         @cache
         def opened(crm: str) -> Shop:
@@ -439,6 +440,16 @@ def test_a_run_into_a_connection_that_is_no_more_is_refused_by_its_name(tmp_path
     log(desk, connection="old_relm")
     with pytest.raises(ConfigError, match="old_relm"):
         undo(desk.project, "run-1", dry_run=True, confirm=lambda made: True, progress=SilentProgress())
+
+
+def test_a_field_that_is_kept_out_of_sight_is_written_back_by_no_undo(tmp_path: Path) -> None:
+    desk = ByHand(tmp_path)
+    log(desk)
+    config = tmp_path / ".dlt" / "config.toml"
+    config.write_text('[sources.relm]\nexclude = ["contacts.first_name"]\n')
+    project = load_project(tmp_path, environ=desk.environ)
+    with pytest.raises(ConfigError, match=r"contacts\.first_name is kept out of sight"):
+        undo(project, "run-1", dry_run=True, confirm=lambda made: True, progress=SilentProgress())
 
 
 def test_what_nobody_knows_to_be_written_is_left(tmp_path: Path) -> None:

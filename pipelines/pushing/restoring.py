@@ -75,19 +75,23 @@ from roundtrip.push_log
 where run_id = $run and status in ('created', 'updated', 'deleted', 'unknown')
 """
 
-# What later runs wrote of the same records, field by field.
+# What later runs wrote of the same records, field by field: found by the key or by the id.
 _LATER = """
 create or replace temp table undo_later as
-select undo_log.number, field, max_by(later.run_id, later.pushed_at) as run_id
-from undo_log
-join (
+with later as (
     select run_id, key, crm_id, pushed_at, unnest(json_keys(sent)) as field from roundtrip.push_log
     where connection = $connection and object = $object and run_id <> $run
         and status in ('created', 'updated', 'unknown')
-) as later
-    on later.pushed_at >= undo_log.pushed_at
-    and (later.key = undo_log.key or later.crm_id = undo_log.crm_id)
-group by undo_log.number, field
+        and pushed_at >= (select min(pushed_at) from undo_log)
+),
+hits as (
+    select undo_log.number, later.field, later.run_id, later.pushed_at
+    from undo_log join later on later.key = undo_log.key and later.pushed_at >= undo_log.pushed_at
+    union all
+    select undo_log.number, later.field, later.run_id, later.pushed_at
+    from undo_log join later on later.crm_id = undo_log.crm_id and later.pushed_at >= undo_log.pushed_at
+)
+select number, field, max_by(run_id, pushed_at) as run_id from hits group by number, field
 """
 
 
@@ -115,7 +119,7 @@ def _field(target: Target, name: str, json_type: str | None) -> Field:
         None if place is None else _shown(place, mirror),
         () if place is None or place[1] else (place[0],),
         writable.updatable and can_update(write),
-        writable.clearable,
+        writable.clearable and not writable.required,
     )
 
 
