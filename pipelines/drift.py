@@ -54,16 +54,16 @@ class DriftResult:
 def drift(project: Project, sync: str) -> DriftResult:
     """List the fields that somebody changed in the CRM since a sync wrote them.
 
-    In `fields` of a row, `old` is what we wrote and `new` what the CRM shows. Raises what a plan raises.
+    In `fields` of a row, `old` is what we wrote and `new` what the CRM shows. Only records that the model
+    still has are compared. Raises what a plan raises.
     """
     with Warehouse(project.warehouse).reading() as con:
         made = make_plan(con, project, sync)
-        as_of = _last_look(made)
         return DriftResult(
             sync,
             made.connection.name,
             made.write.object,
-            as_of=as_of.isoformat() if as_of else None,
+            as_of=made.looked_at.isoformat() if made.looked_at else None,
             rows=_rows(made),
         )
 
@@ -168,11 +168,3 @@ def _changes(made: Plan) -> dict[tuple[str | None, str], datetime]:
         [made.connection.name, made.write.resource],
     ).fetchall()
     return {(crm_id, name): at for crm_id, name, at in rows}
-
-
-def _last_look(made: Plan) -> datetime | None:
-    row = made.con.execute(
-        "select max(last_complete_at) from roundtrip.resource_state where connection = ? and resource = ?",
-        [made.connection.name, made.write.resource],
-    ).fetchone()
-    return row[0] if row else None

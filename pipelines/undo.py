@@ -46,9 +46,10 @@ def undo(
     warehouse = Warehouse(project.warehouse, project.publish)
     if dry_run:
         with warehouse.reading() as con:
-            return _counted(
-                unsent(_make_undo(con, project, warehouse, run_id, delete_created=delete_created))
-            )
+            made = _make_undo(con, project, warehouse, run_id, delete_created=delete_created)
+            if made.looked_at and made.changes:
+                progress.say(f"undo: as the pull of {made.looked_at:%Y-%m-%d %H:%M:%S} UTC saw the CRM")
+            return _counted(unsent(made))
     with warehouse.lock(f"roundtrip undo {run_id}"):
         settle_left_over(project, warehouse, progress)
         with warehouse.reading() as con:

@@ -6,7 +6,7 @@ shows now is what the last pull saw (`as_of`).
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -130,8 +130,10 @@ def why(
     """
     asked = project.connection(connection)
     contract: Contract = load(asked.crm).contract(asked)
-    with Warehouse(project.warehouse).reading() as con:
-        record = _find(con, asked, contract, object_name, key)
+    warehouse = Warehouse(project.warehouse)
+    with warehouse.reading() as con:
+        looked_at = _looked_at(con, warehouse, connection, object_name)
+        record = replace(_find(con, asked, contract, object_name, key), looked_at=looked_at)
         past = sorted([*_pushed(con, record), *_changed(con, record)], key=lambda each: str(each["at"]))
     stamp = {record.stamp} if name is None else set()
     past = [each for each in past if each["field"] not in stamp]
@@ -195,7 +197,7 @@ def _find(
         values.get("record_key") or ours or key,
         values.get("id") or crm_id,
         state,
-        _looked_at(con, asked.name, name),
+        None,
         values,
         {} if resource is None else {column.name: column.source for column in resource.columns},
         (resource and resource.updated) or "",
@@ -232,12 +234,16 @@ def _in_mirror(
     return [row for row in rows if row["_deleted_at"] is None] or rows[:1]
 
 
-def _looked_at(con: duckdb.DuckDBPyConnection, connection: str, name: str) -> datetime | None:
+def _looked_at(
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, connection: str, name: str
+) -> datetime | None:
+    """Tell when the last pull looked, also one that found nothing new and stands in the records beside."""
     row = con.execute(
         "select max(last_complete_at) from roundtrip.resource_state where connection = ? and resource = ?",
         [connection, name],
     ).fetchone()
-    return row[0] if row else None
+    found = [*(row or ()), warehouse.looked().get((connection, name))]
+    return max((each for each in found if each is not None), default=None)
 
 
 # -- what happened -------------------------------------------------------------------------------
