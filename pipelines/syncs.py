@@ -165,7 +165,11 @@ def _check_key(sync: Sync, place: Section, crm: str, write: Write) -> None:
     if sync.key == "id":
         _check_id(sync, place, crm, write)
     elif write.key_form != "none" and sync.key != write.key:
-        ids = " or, to update by the CRM's ids, 'id'" if write.modes & {"update", "upsert"} else ""
+        ids = (
+            " or, to update by the CRM's ids, 'id'"
+            if write.takes_ids and write.modes & {"update", "upsert"}
+            else ""
+        )
         raise place.error(
             "key", f"is {sync.key!r}, but {crm} {sync.object} are matched by {write.key!r}{ids}"
         )
@@ -176,6 +180,10 @@ def _check_key(sync: Sync, place: Section, crm: str, write: Write) -> None:
 def _check_id(sync: Sync, place: Section, crm: str, write: Write) -> None:
     if not write.modes & {"update", "upsert"}:
         raise place.error("key", f"is 'id', but {crm} {sync.object} cannot be updated")
+    if not write.takes_ids:
+        raise place.error(
+            "key", f"is 'id', but {crm} {sync.object} cannot be changed by id, only by {write.key!r}"
+        )
     if sync.mode != "update":
         raise place.error(
             "mode", f"is {sync.mode!r}, but key = 'id' names records that are there: it takes only 'update'"

@@ -405,7 +405,7 @@ REFUSED = [
 ]
 
 
-def found(root: Path, crm: str, name: str, key: str, field: str = 'name = "name"') -> Sync:
+def found(root: Path, crm: str, name: str, key: str, field: str = 'name = "name"', **more: str) -> Sync:
     """Give a sync into some object of a CRM."""
     config = (
         f'[syncs.rows]\nconnection = "{crm}"\nobject = "{name}"\nmodel = "marts.rows"\n{key}\n'
@@ -415,7 +415,7 @@ def found(root: Path, crm: str, name: str, key: str, field: str = 'name = "name"
         {"WORKSPACE_ID": "w"} if crm == "vivre" else {}
     )
     environ = {f"SOURCES__{crm.upper()}__{setting}": value for setting, value in given.items()}
-    return project(root, config, environ=environ).sync("rows")
+    return project(root, config, environ=environ | more).sync("rows")
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[-1])
@@ -426,6 +426,14 @@ def test_what_an_api_cannot_do_is_refused_when_the_sync_is_read(
     with pytest.raises(ConfigError) as refused:
         found(tmp_path, *declared)
     assert told in str(refused.value)
+
+
+def test_an_object_that_takes_no_ids_refuses_them_as_keys_when_the_sync_is_read(tmp_path: Path) -> None:
+    key = 'key = "id"\nmode = "update"'
+    assert found(tmp_path, "reevo", "contacts", key, 'title = "t"').key == "id"
+    v1 = {"SOURCES__REEVO__API_VERSION": "v1"}
+    with pytest.raises(ConfigError, match="cannot be changed by id, only by 'email'"):
+        found(tmp_path, "reevo", "contacts", key, 'title = "t"', **v1)
 
 
 @pytest.mark.parametrize(

@@ -402,8 +402,7 @@ class Write:
     `custom` is the prefix (`metadata`) below which further fields may be named with a dot. The mirror has
     them in the column of that name or in `custom_column`; `custom_clearable` says whether they take null.
     `resource` is the pulled resource that mirrors the object, empty where the API cannot show it at all.
-    `also_known` names fields of the mirror that rows carry in `known` beside those that can be written (a
-    version to be named with a change).
+    `also_known` names fields of the mirror that `known` has beside those that can be written (a version).
     `key` is the field that identifies a record, together with those in `also_key`, compared as `key_form`
     says. A form of `none` means that the CRM has no natural key: a row is then identified by the model alone,
     and its record by the id once given for it.
@@ -434,6 +433,7 @@ class Write:
     registry: Registry | None = None
     find: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
     replaces: Callable[[Connection], bool] = lambda connection: True
+    takes_ids: bool = True  # whether a record can be changed by its id alone
     reread: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
 
 

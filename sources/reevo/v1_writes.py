@@ -226,6 +226,7 @@ CONTACTS = Write(
         "upsert": Lane("upsert", 1, _encode_contact, _decode_contact, repeat_s=ALWAYS, look=v1_looks.contact)
     },
     lane=lambda row, connection: "upsert",
+    takes_ids=False,
     inspect=_contact_check,
     replaces=lambda connection: connection.options.get("upsert_semantics") != "merge",
 )
