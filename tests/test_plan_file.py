@@ -15,6 +15,7 @@ from pipelines.progress import SilentProgress
 from pipelines.pushing.planfile import read
 from sources.core.errors import ConfigError, GuardError
 from sources.sandbox import Sandbox
+from tests.conftest import run_roundtrip
 from tests.pushing import Desk, Shop
 
 FIELDS = 'first_name = "first"\nlast_name = "last"\n"metadata.lead_score" = "score"\n'
@@ -210,3 +211,14 @@ def test_a_plan_changes_nothing_anywhere(shop: Shop) -> None:
 def everything(shop: Shop) -> tuple[dict[Path, bytes], int, list[Any]]:
     files = {path: path.read_bytes() for path in shop.root.rglob("*") if path.is_file()}
     return files, writes(shop), [each.method for each in shop.box.requests if each.method != "GET"]
+
+
+def test_the_command_line_ends_with_2_for_a_bad_file_and_with_5_for_one_that_is_too_old(shop: Shop) -> None:
+    made = run_roundtrip(shop.root, "plan", "leads", "--out", "plan.jsonl", **shop.environ)
+    assert made.returncode == 0
+    assert "3 rows, sealed" in made.stderr
+    (shop.root / "bad.jsonl").write_text("{}\n")
+    bad = run_roundtrip(shop.root, "push", "leads", "--yes", "--plan", "bad.jsonl", **shop.environ)
+    shop.write("update marts.leads set first = 'Other'")
+    old = run_roundtrip(shop.root, "push", "leads", "--yes", "--plan", "plan.jsonl", **shop.environ)
+    assert (bad.returncode, old.returncode) == (2, 5)
