@@ -45,14 +45,15 @@ class _Task:
     said_at: float = 0.0
 
     def line(self, now: float) -> str:
-        of = f" of {self.total:,}" if self.total is not None else ""
-        return f"{self.name}: {self.count:,}{of}{self.pace(now)}"
+        return f"{self.name}: {self.done()}{self.pace(now)}"
 
     def last_line(self, now: float) -> str:
-        of = f" of {self.total:,}" if self.total is not None else ""
         took_s = now - self.began_at
         took = f", {_span(took_s)}" if took_s >= 1 else ""
-        return f"{self.name}: {self.count:,}{of}{took}"
+        return f"{self.name}: {self.done()}{took}"
+
+    def done(self) -> str:
+        return f"{self.count:,}" if self.total is None else f"{self.count:,} of {self.total:,}"
 
     def pace(self, now: float) -> str:
         """Say how many a second so far and, of a known total, how long the rest takes at that."""
@@ -149,8 +150,9 @@ class TerminalProgress:
     def start(self, task: str, total: int | None = None) -> int:
         with self._lock:
             task_id = len(self._ids) + 1
-            self._tasks[task_id] = _Task(clean(task), total, began_at=self._clock())
-            self._ids[task_id] = self._drawn().add_task(clean(task), total=total, pace="")
+            begun = self._tasks[task_id] = _Task(clean(task), total, began_at=self._clock())
+            bars = self._drawn()
+            self._ids[task_id] = bars.add_task(begun.name, total=total, counted=begun.done(), pace="")
             return task_id
 
     def advance(self, task_id: int, n: int = 1) -> None:
@@ -159,7 +161,7 @@ class TerminalProgress:
                 task = self._tasks[task_id]
                 task.count += n
                 pace = task.pace(self._clock()).removeprefix(", ")
-                self._bars.update(self._ids[task_id], advance=n, pace=pace)
+                self._bars.update(self._ids[task_id], advance=n, counted=task.done(), pace=pace)
 
     def done(self, task_id: int) -> None:
         with self._lock:
@@ -184,13 +186,13 @@ class TerminalProgress:
     def _drawn(self) -> "RichProgress":
         """Give the bars, drawn from now on: they stop when no task runs, so that a question can be asked."""
         if self._bars is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             name = TextColumn("{task.description}", markup=False)
             self._bars = Progress(
                 name,
                 BarColumn(20),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[counted]}", markup=False, justify="right"),
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[pace]}", markup=False),
                 console=self._console,
