@@ -1,16 +1,15 @@
 """Compose the plan of an undo in SQL: what a run sent and replaced, mirror and ledger in, `plan_rows` out.
 
 A field goes back to what it was where the CRM still shows what was sent, by the same rule of echoes as in a
-plan. Records that the run made are deleted or left, records that it deleted are made again. Temporary tables
-only. What the rows mean for a person, the order of steps and the seal are left to `undo`.
+plan. Temporary tables only. Which rows come of it is `reversal`'s, the order of steps and the seal `undo`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import duckdb
 
-from pipelines.pushing.compare import Form, as_json, canonical, is_echo, pointer
+from pipelines.pushing.compare import Form, canonical, is_echo, pointer
 from pipelines.pushing.identity import (
     can_update,
     identity_of,
@@ -23,9 +22,8 @@ from pipelines.pushing.identity import (
 )
 from pipelines.pushing.mapping import writable_of
 from pipelines.pushing.matching import Target
-from pipelines.pushing.outbox import known_record
+from pipelines.pushing.reversal import list_rows
 from pipelines.warehouse import literal, quoted
-from sources.core.lanes import DELETE
 
 # How the types of a log's JSON values are compared, for custom fields, whose type nobody declares.
 _FORMS: Mapping[str, Form] = {
@@ -34,7 +32,6 @@ _FORMS: Mapping[str, Form] = {
     "ARRAY": "json",
     **dict.fromkeys(("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE"), "number"),
 }
-_TYPED: tuple[Form, ...] = ("number", "bool", "json")  # all others are texts in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ def compose_undo(
     con.execute(_judge(target, fields))
     columns = sorted({column for field in fields for column in field.columns})
     con.execute(
-        _list_rows(target, delete_created=delete_created), {**names, "run": run_id, "columns": columns}
+        list_rows(target, delete_created=delete_created), {**names, "run": run_id, "columns": columns}
     )
     con.execute("create or replace temp table plan_size as select count(*) as candidates from undo_log")
     for table in ("undo_log", "undo_found", "undo_later", "undo_judged"):
@@ -250,150 +247,3 @@ def _values(target: Target, field: Field) -> str:
 
 def _bool(value: bool) -> str:
     return "true" if value else "false"
-
-
-# -- the rows of the plan ------------------------------------------------------------------------
-
-
-def _list_rows(target: Target, *, delete_created: bool) -> str:
-    can_delete = DELETE in target.write.lanes
-    parts = [
-        _updates(target),
-        _left("'unknown_outcome'", "found.status = 'unknown'"),
-        _deletions()
-        if delete_created and can_delete
-        else _left("'created'" if can_delete else "'cannot_delete'", "found.status = 'created'"),
-        _revivals(),
-    ]
-    listed = "\n    union all\n    ".join(parts)
-    return f"""
-    create or replace temp table plan_rows as
-    with bundles as (
-        select number, verdict, max(later_run) as later_run,
-            bool_or(field = {literal(target.write.key)}) as has_key,
-            {_object_of("was_json")} as fields, {_object_of(_now_json())} as before
-        from undo_judged group by number, verdict
-    ),
-    made as ({_made(target)})
-    select row_number() over (partition by status = 'planned' order by key, address, status) as seq, * from (
-    {listed}
-    )
-    """
-
-
-def _object_of(value: str) -> str:
-    return f"'{{' || string_agg(to_json(field)::varchar || ': ' || {value}, ', ' order by field) || '}}'"
-
-
-def _now_json() -> str:
-    typed = " ".join(f"when '{form}' then {as_json(form, 'now')}" for form in _TYPED)
-    return f"case form {typed} else {as_json('text', 'now')} end"
-
-
-def _made(target: Target) -> str:
-    """Write the query for the records that the run made, and why one of them is not to be deleted."""
-    is_foreign = """
-    exists (
-        from roundtrip.changes as change
-        where change.connection = $connection and change.resource = $object and change.id = found.record_id
-            and change.origin = 'crm' and change.kind = 'updated' and change.run_id > $run
-            and not list_contains($columns, change.field)
-    )
-    """
-    is_seen = "false" if target.has_mirror else "true"
-    return f"""
-    select found.*, edited.fields, edited.before,
-        case
-            when {is_seen} then 'not_readable'
-            when found.is_gone then 'gone'
-            when found.record_id is null then 'id_not_known'
-            when edited.number is not null or {is_foreign} then 'edited_since'
-            when again.number is not null then 'sent_again: ' || again.later_run
-        end as why
-    from undo_found as found
-    left join bundles as edited on edited.number = found.number and edited.verdict = 'edited_since'
-    left join bundles as again on again.number = found.number and again.verdict = 'sent_again'
-    where found.status = 'created'
-    """
-
-
-def _row(  # noqa: PLR0913 (the columns of a plan, all by name)
-    *,
-    action: str,
-    status: str,
-    reason: str,
-    source: str,
-    fields: str = "'{}'",
-    before: str = "'{}'",
-    match: str = "'id'",
-    known: str = "null::varchar",
-) -> str:
-    return f"""
-    select real_key as key, found.key as address, record_id as crm_id, {action} as action, {match} as match,
-        {status} as status, {reason} as reason, {fields} as fields, {before} as before, {known} as known,
-        ledger_sent::varchar as sent, echo::varchar as echo, is_looked
-    from {source}
-    """
-
-
-def _left(reason: str, condition: str) -> str:
-    source = f"undo_found as found where {condition}"
-    return _row(action="null::varchar", status="'skipped'", reason=reason, source=source)
-
-
-def _updates(target: Target) -> str:
-    """Write what becomes of the fields that the run changed: restored, edited since, or left for a reason."""
-    is_by_id = "true"
-    if identity_of(target.write.key, target.write).by == "key":
-        is_by_id = (
-            "has_key or (is_seen and undo_key is distinct from real_key) or coalesce(records > 1, false)"
-        )
-    # A version that was pulled before the CRM's last change is not the one that the record has now.
-    unversioned = replace(target, write=replace(target.write, also_known=()))
-    full, stale = (known_record(each, of="undo_found") for each in (target, unversioned))
-    return _row(
-        action="'update'",
-        status="case when verdict = 'edited_since' then 'conflict'"
-        " when verdict = 'write' and record_id is not null then 'planned' else 'skipped' end",
-        reason="case when verdict = 'sent_again' then 'sent_again: ' || later_run"
-        " when verdict <> 'write' then verdict when record_id is null then 'id_not_known' end",
-        match=f"case when {is_by_id} then 'id' else 'key' end",
-        fields="fields",
-        before="before",
-        known=f"case when verdict = 'write' then case when is_looked then {full} else {stale} end end",
-        source="undo_found as found join bundles using (number)"
-        " where found.status = 'updated' and verdict <> 'rest'",
-    )
-
-
-def _deletions() -> str:
-    """Write what becomes of the records that the run made, which go where nobody has made them theirs."""
-    return _row(
-        action="'delete'",
-        status="case when why is null then 'planned' when why = 'edited_since' then 'conflict'"
-        " else 'skipped' end",
-        reason="why",
-        fields="coalesce(fields, '{}')",
-        before="coalesce(before, case when why is null then ledger_sent::varchar end, '{}')",
-        source="made as found",
-    )
-
-
-def _revivals() -> str:
-    """Write what becomes of the records that the run deleted: made again, from what we had sent to them."""
-    filled = """
-    (
-        select '{' || string_agg(to_json(pair.key)::varchar || ': ' || pair.value::varchar, ', ') || '}'
-        from (select unnest(map_entries(found.replaced::map(varchar, json))) as pair)
-        where json_type(pair.value) <> 'NULL'
-    )
-    """
-    is_back = "(ledger_key is not null or coalesce(records > 0, false))"
-    return _row(
-        action="'create'",
-        status=f"case when {is_back} then 'skipped' else 'planned' end",
-        reason=f"case when {is_back} then 'already_in_crm' end",
-        fields=f"coalesce({filled}, '{{}}')",
-        match="'new'",
-        source="undo_found as found where found.status = 'deleted'",
-    )
