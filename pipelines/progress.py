@@ -26,6 +26,9 @@ class Progress(Protocol):
     def start(self, task: str, total: int | None = None) -> int:
         """Begin a task of `total` items (None: not known) and return its id."""
 
+    def expect(self, task_id: int, total: int) -> None:
+        """Learn how many items a task that has begun will have."""
+
     def advance(self, task_id: int, n: int = 1) -> None:
         """Count `n` more items of a task."""
 
@@ -79,6 +82,9 @@ class SilentProgress:
     def start(self, task: str, total: int | None = None) -> int:
         return 0
 
+    def expect(self, task_id: int, total: int) -> None:
+        pass
+
     def advance(self, task_id: int, n: int = 1) -> None:
         pass
 
@@ -108,6 +114,11 @@ class PlainProgress:
             now = self._clock()
             self._tasks[task_id] = _Task(task, total, began_at=now, said_at=now)
             return task_id
+
+    def expect(self, task_id: int, total: int) -> None:
+        with self._lock:
+            if task_id in self._tasks:
+                self._tasks[task_id].total = total
 
     def advance(self, task_id: int, n: int = 1) -> None:
         with self._lock:
@@ -154,6 +165,12 @@ class TerminalProgress:
             bars = self._drawn()
             self._ids[task_id] = bars.add_task(begun.name, total=total, counted=begun.done(), pace="")
             return task_id
+
+    def expect(self, task_id: int, total: int) -> None:
+        with self._lock:
+            if task_id in self._tasks and self._bars is not None:
+                self._tasks[task_id].total = total
+                self._bars.update(self._ids[task_id], total=total)
 
     def advance(self, task_id: int, n: int = 1) -> None:
         with self._lock:

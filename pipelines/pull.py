@@ -231,11 +231,13 @@ class _PullRun:
             folder=self.folder,
             checkpoint_s=self.project.checkpoint_s,
             stop=self.stop,
-            advance=lambda rows: self._note_rows(reading, task, rows),
+            advance=lambda rows, total: self._note_rows(reading, task, rows, total),
         )
 
-    def _note_rows(self, reading: Reading, task: int, rows: int) -> None:
+    def _note_rows(self, reading: Reading, task: int, rows: int, total: int | None) -> None:
         """Count rows that came; those of a first pass will certainly be loaded."""
+        if total is not None and not reading.scopes:  # of one list of many it would tell too little
+            self.progress.expect(task, total)
         self.progress.advance(task, rows)
         if rows and reading.state.last_complete_at is None and not self.loading.is_set():
             self.loading.set()

@@ -433,7 +433,8 @@ def test_columns_line_up_for_wide_characters() -> None:
 def test_plain_progress_tells_ends_and_a_sign_of_life_now_and_then() -> None:
     stream, now = io.StringIO(), [0.0]
     progress = PlainProgress(stream, every_s=10, clock=lambda: now[0])
-    task = progress.start("relm contacts", 3000)
+    task = progress.start("relm contacts")
+    progress.expect(task, 3000)
     for now[0] in (1.0, 20.0, 21.0):
         progress.advance(task, 1000)
     progress.close()

@@ -144,7 +144,7 @@ class Fetcher:
         folder: Path,
         checkpoint_s: float,
         stop: threading.Event,
-        advance: Callable[[int], None],
+        advance: Callable[[int, int | None], None],
     ) -> None:
         self._reading = reading
         self._out = out
@@ -193,7 +193,7 @@ class Fetcher:
                 self._note_start(began)
                 reading.pages = steps.pages
                 self._spooling.append(page.rows)
-                self._advance(len(page.rows))
+                self._advance(len(page.rows), page.total)
                 if self._stop.is_set():
                     return
                 if time.monotonic() >= cut_at and self._spooling.has_rows:
