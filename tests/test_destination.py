@@ -215,9 +215,7 @@ def test_an_answer_that_was_lost_doubles_nothing(dock: Open) -> None:
     assert rally.writes() == before + len(LEADS)
 
 
-@pytest.mark.parametrize(
-    ("crm", "when"), [("relm", "applied"), ("rally", "before"), ("rally", "applied"), ("relm", "answered")]
-)
+@pytest.mark.parametrize(("crm", "when"), [("relm", "applied"), ("rally", "before")])
 def test_a_load_that_was_killed_and_comes_again_doubles_nothing(
     dock: Open, warm_runs: WarmRuns, crm: str, when: str
 ) -> None:

@@ -112,7 +112,6 @@ def test_the_same_rows_with_other_values_go_under_another_key(relm: Shop) -> Non
     for score in (0, 50, 0):
         relm.leads(3, score=score)
         relm.push()
-        relm.pull()
     writes = [each for each in relm.box.tenant("relm").ledger if each.by == "roundtrip"]
     assert set(Counter(each.idempotency_key for each in writes).values()) == {3}
     assert len(writes) == 9
@@ -136,7 +135,6 @@ def test_a_full_pull_knows_what_was_deleted(relm: Shop) -> None:
     """Trap 9: whoever reads everything anew and forgets what is gone updates records that are not there."""
     relm.leads(2)
     relm.push()
-    relm.pull()
     relm.box.tenant("relm").delete("contacts", relm.contact("lead0@new.example")["id"])
     relm.pull(full=True, accept_deletes=True)
     assert changes(relm.plan()) == {
@@ -152,8 +150,8 @@ def test_no_command_writes_to_a_crm_without_being_agreed_to(relm: Shop, warm_run
     relm.leads(1)
     run_id = str(relm.push().run_id)
     relm.by_hand("lead0@new.example", first_name="Hand")
-    relm.leads(2)
     relm.pull()
+    relm.leads(2)
     applied = len(relm.box.tenant("relm").ledger)
     for words in (["push", "leads"], ["undo", run_id], ["drift", "leads", "--repair"]):
         run = warm_runs.start(relm.root, words, relm.environ)
