@@ -46,7 +46,7 @@ class CheckResult:
 
 def check(project: Project, names: Sequence[str] = (), *, progress: Progress) -> CheckResult:
     """Look at connections, the default ones when none is named; `ConfigError` for one that is not set up."""
-    connections = [project.connection(name) for name in names or project.default_connections]
+    connections = [project.connection(name) for name in project.wanted(names)]
     result = CheckResult()
     for connection in connections:
         progress.say(f"{connection.name}: asking")

@@ -387,7 +387,7 @@ class _PullRun:
 def _wanted(project: Project, targets: Sequence[str]) -> dict[str, list[str]]:
     """Group targets by connection; an empty list of resources means all of them."""
     wanted: dict[str, list[str]] = {}
-    for target in targets or project.default_connections:
+    for target in project.wanted(targets):
         connection, _, resource = target.partition(".")
         crm = load(project.connection(connection).crm)
         if resource:

@@ -7,7 +7,7 @@ usable. Finding and typing values is left to `layers`, what a sync is to `syncs`
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -69,6 +69,15 @@ class Project:
         raise ConfigError(
             f"{name}: there is no key for this connection",
             hint=set_hint("sources", name, "api_key") + _there_are(" With a key:", self.connections),
+        )
+
+    def wanted(self, names: Sequence[str]) -> Sequence[str]:
+        """Give the names asked for, else the project's connections; `ConfigError` where there are none."""
+        if names or self.default_connections:
+            return names or self.default_connections
+        raise ConfigError(
+            "no connection has a key",
+            hint="Begin with `roundtrip init`; then, for Relm: " + set_hint("sources", "relm", "api_key"),
         )
 
     def sync(self, name: str) -> Sync:

@@ -112,6 +112,14 @@ def test_unreadable_settings_end_every_command_with_exit_2(tmp_path: Path) -> No
         assert ".dlt/config.toml is not valid TOML" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["pull", "check"])
+def test_a_project_without_any_key_is_told_how_to_begin(tmp_path: Path, command: str) -> None:
+    told = one_object(run_roundtrip(tmp_path, command, "--json"))
+    assert (told["status"], told["exit_code"]) == ("refused", 2)
+    assert "roundtrip init" in told["error"]
+    assert "SOURCES__RELM__API_KEY" in told["error"]
+
+
 def test_status_of_nothing_is_ok(tmp_path: Path) -> None:
     told = one_object(run_roundtrip(tmp_path, "status", "--json"))
     assert (told["status"], told["connections"], told["syncs"], told["last_run"]) == ("ok", [], [], None)

@@ -110,7 +110,8 @@ def _times(every: str, kind: str) -> tuple[str, str]:
     if unit == "m" and number and 60 % number == 0 and (kind != "github" or number >= _GITHUB_LEAST_MINUTES):
         return ("0 * * * *" if number == 60 else f"*/{number} * * * *"), f"*:0/{number}"
     if unit == "h" and number and 24 % number == 0:
-        return _DAILY if number == 24 else (f"0 */{number} * * *", f"*-*-* 0/{number}:00")
+        hours = "*" if number == 1 else f"*/{number}"
+        return _DAILY if number == 24 else (f"0 {hours} * * *", f"*-*-* 0/{number}:00")
     if (number, unit) == (1, "d"):
         return _DAILY
     least = f"{_GITHUB_LEAST_MINUTES}m" if kind == "github" else "1m"
