@@ -64,6 +64,8 @@ def run(
 
     A command that `tells` then tells those that `[roundtrip.notify]` names.
     """
+    # The command line of httpx, which is not used, would import click, pygments and rich with it.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     result: render.Result
     with show_progress() as progress:
         try:
