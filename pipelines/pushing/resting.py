@@ -32,22 +32,23 @@ def find_suspects(mapping: FieldMapping, target: Target) -> str:
         from (select {mapping.key} as key{wished} from ({mapping.query}) as model)
     ),
     record as (
-        select hash({key}) as hash, id, _synced_at{shown}
+        select hash({key}) as hash, hash(id) as id_hash, _synced_at{shown}
         from (select mirror.*{mapping.custom} from {target.table} as mirror) as mirror
         where _deleted_at is null
     ),
     pushed as (
-        select hash(key) as hash, crm_id, echo_at, echo_at >= pushed_at as is_settled from roundtrip.ledger
+        select hash(key) as hash, case when crm_id is not null then hash(crm_id) end as id_hash,
+            case when echo_at >= pushed_at then echo_at end as settled_at from roundtrip.ledger
         where connection = $connection and object = $object
     ),
     judged as (
         select wish.hash,
-            wish.is_valid and record.id is not null and {rests}
+            wish.is_valid and record.id_hash is not null and {rests}
             and (
                 pushed.hash is null
                 or (
-                    pushed.is_settled and record._synced_at <= pushed.echo_at
-                    and coalesce(pushed.crm_id = record.id, true)
+                    record._synced_at <= pushed.settled_at
+                    and coalesce(pushed.id_hash = record.id_hash, true)
                 )
             ) as is_at_rest
         from wish
