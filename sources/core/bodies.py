@@ -6,6 +6,7 @@ Pure functions over records as mappings. Which fields a body must hold is each C
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,15 +35,21 @@ def with_fields(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[st
     """Lay fields over a record; a dot leads into a nested object, whose other keys stay."""
     whole, opened = dict(record), dict[str, dict[str, Any]]()
     for name, value in fields.items():
-        if "." not in name:
+        top, custom = _place(name)
+        if not custom:
             whole[name] = value
             continue
-        top, _, custom = name.partition(".")
         if top not in opened:
             nested = whole.get(top)
-            whole[top] = opened[top] = dict(nested) if isinstance(nested, Mapping) else {}
+            whole[top] = opened[top] = dict(nested) if nested and isinstance(nested, Mapping) else {}
         opened[top][custom] = value
     return whole
+
+
+@lru_cache(maxsize=1_024)  # a push names the same few fields row after row
+def _place(name: str) -> tuple[str, str]:
+    top, _, custom = name.partition(".")
+    return top, custom
 
 
 def value_at(record: Mapping[str, Any], name: str) -> Any:

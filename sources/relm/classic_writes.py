@@ -142,13 +142,15 @@ def _by_entry(rows: Sequence[Row], entries: list[Mapping[str, Any]]) -> list[Out
 def _of_entry(row: Row, entry: Mapping[str, Any]) -> Outcome:
     status, crm_id = entry.get("status"), entry.get("id")
     error = entry.get("error") or entry.get("errors")
+    told = None if error else _TOLD.get(status)
+    if told is not None:
+        return Outcome(row.seq, told, crm_id if isinstance(crm_id, str) else None)
     if error or str(status).lower() in _FAILED or (type(status) is int and status >= 400):
         reason = _error_text(error or entry.get("message"))
         return Outcome(row.seq, "rejected", reason=reason or "refused without a reason")
     if not isinstance(crm_id, str) and status is None:
         return left_open(row)
-    verdict = _TOLD.get(status) or landed(row)
-    return Outcome(row.seq, verdict, crm_id if isinstance(crm_id, str) else None)
+    return Outcome(row.seq, landed(row), crm_id if isinstance(crm_id, str) else None)
 
 
 def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
