@@ -8,7 +8,7 @@ import pytest
 
 from sources.sandbox import Sandbox
 from sources.sandbox.echo import Echo
-from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Garbage, HalfBody, Html, Status
+from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Garbage, HalfBody, Html, SamePage, Status
 from sources.sandbox.rally_rules import RallySwitches
 from tests.pushing import Shop
 
@@ -234,6 +234,23 @@ def test_a_bulk_whose_answer_is_lost_is_looked_up_and_never_doubled(
     result = rally.push()
     assert (result.counts["created"], result.counts["unknown"]) == (250, 0)
     assert len(created(rally)) == len(set(created(rally))) == 250
+
+
+def test_a_lost_bulk_is_found_among_all_that_the_same_push_has_made(shop: Open) -> None:
+    """The list of changes then has many pages: what a server puts on one is its own affair."""
+    rally = shop(max_limit=20)
+    rally.leads(300)
+    rally.box.faults.add(ApplyThenDrop(), crm="rally", method="POST", path="/bulk", nth=3)
+    result = rally.push()
+    assert (result.counts["created"], result.counts["unknown"]) == (300, 0)
+
+
+def test_a_list_of_changes_that_never_ends_tells_nothing(shop: Open) -> None:
+    rally = shop()
+    rally.leads(3)
+    rally.box.faults.add(ApplyThenDrop(), crm="rally", method="POST", path="/bulk")
+    rally.box.faults.add(SamePage(), crm="rally", method="GET", path="/contacts", nth=2, times=None)
+    assert rally.push().counts["unknown"] == 3
 
 
 def test_an_upsert_whose_answer_is_lost_is_repeated(shop: Open) -> None:

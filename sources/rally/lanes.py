@@ -21,7 +21,7 @@ BULK_SIZE = 100
 
 _PAGE = 200
 _OVERLAP = 5  # rows that move while we read
-_SPARE_PAGES = 10  # records that others change while we push
+_MOST_CHANGED = 50_000  # records in a list of changes, ours of this push among them; more tell nothing
 _READ_ALONE = 2  # records that are read by their ids rather than out of the list of changes
 
 
@@ -165,24 +165,24 @@ class Records:
         """Read the records changed since by id; None where the list goes on for longer than it can be."""
         records: dict[str, Mapping[str, Any]] = {}
         params = {"updatedSince": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        most_pages = 2 * len(rows) // _PAGE + _SPARE_PAGES
-        for number, page in enumerate(self._pages(client, params), start=1):
-            if page is None or number > most_pages:
+        for page in self._pages(client, params):
+            if page is None or len(records) > _MOST_CHANGED:
                 return None
             records |= {str(record.get("id")): record for record in page}
         return records
 
     def _pages(self, client: Client, params: Mapping[str, str]) -> Iterator[list[Mapping[str, Any]] | None]:
-        """Give a list's pages until an empty one; None for an answer that is no page."""
-        offset = 0
+        """Give a list's pages until an empty one; None for an answer that is no page, or the same again."""
+        offset, before = 0, None
         while True:
             asked = {**params, "limit": str(_PAGE), "offset": str(offset)}
             page = client.get(f"/{self.name}", asked, resource=self.name).json()
-            if not isinstance(page, list):
+            if not isinstance(page, list) or (page and page == before):
                 yield None
                 return
             if not page:
                 return
+            before = page
             yield [record for record in page if isinstance(record, Mapping)]
             offset += len(page) if len(page) <= _OVERLAP else len(page) - _OVERLAP
 
