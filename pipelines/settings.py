@@ -5,21 +5,24 @@ looked at. A setting is checked when it is looked at, so that a mistake in one c
 usable. Finding and typing values is left to `layers`, what a sync is to `syncs`.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sources
 from pipelines.alarms import NOBODY, Alarms, read_alarms
 from pipelines.layers import CONFIG, Section, read_layers, set_hint
 from pipelines.syncs import FieldRule, Mode, Sync, check_target, read_sync
 from sources.core.auth import check_base_url
-from sources.core.connector import Connection, Connector, Option
 from sources.core.errors import ConfigError
-from sources.core.privacy import check_privacy
+
+if TYPE_CHECKING:  # needed when a connection is looked at, not for all that read settings
+    from sources.core.connector import Connection, Connector, Option
 
 __all__ = ["FieldRule", "Mode", "Project", "Sync", "load_project"]
 
@@ -204,6 +207,9 @@ def _hash_key(settings: Section) -> str:
 
 
 def _read_connection(section: Section, hash_key: str) -> Connection:
+    from sources.core.connector import Connection
+    from sources.core.privacy import check_privacy
+
     name = section.path[-1]
     _check_name(name)
     connector = _connector(section)
