@@ -87,7 +87,7 @@ def push(
 
 def dismiss(
     sync: Annotated[str, typer.Argument(metavar="SYNC")],
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY")] = None,
     clears: Annotated[bool, typer.Option("--clear", help="Plan the rows again.")] = False,
     as_json: AsJson = False,
 ) -> int:
