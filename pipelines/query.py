@@ -9,13 +9,13 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import duckdb
 
 from pipelines import tabular
+from pipelines.render import TextResult
 from pipelines.settings import Project
 from pipelines.sql_errors import one_line
 from sources.core.errors import ConfigError, LockedError
@@ -31,21 +31,6 @@ _CLOSED_OFF = {
 _TABLE_ROWS = 100  # a table is laid out whole, so it has an end of its own
 
 
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """What came of a query; its rows are written already unless they are in `text`."""
-
-    text: str = ""
-    run_id: str | None = None
-    status: str = "ok"
-    exit_code: int = 0
-    error: str | None = None
-
-    def payload(self) -> dict[str, Any]:
-        """Give nothing: rows are the result."""
-        return {}
-
-
 def query(
     project: Project,
     statement: str,
@@ -54,7 +39,7 @@ def query(
     out: Path | None = None,
     limit: int | None = None,
     is_raw: bool = False,
-) -> QueryResult:
+) -> TextResult:
     """Run one statement that reads, and write its rows to standard output or to the file `out`.
 
     `shape` is one of `tabular.SHAPES`. Texts are made harmless for a terminal and, in CSV, for a spreadsheet,
@@ -67,14 +52,14 @@ def query(
         if shape == "parquet" and out is not None:
             with _replacing(out, project.warehouse) as path:
                 tabular.write_parquet(con.sql(statement), path, limit)
-            return QueryResult(_written(out))
+            return TextResult(_written(out))
         rows = con.execute(statement)
         if out is None and shape == "table":
-            return QueryResult(tabular.table(rows, limit or _TABLE_ROWS, has_limit=limit is not None))
+            return TextResult(tabular.table(rows, limit or _TABLE_ROWS, has_limit=limit is not None))
         with _stream(out, project.warehouse) as stream:
             guard = tabular.Guard(is_raw=is_raw, is_terminal=out is None and stream.isatty())
             tabular.write(rows, stream, shape=shape, limit=limit, guard=guard)
-    return QueryResult("" if out is None else _written(out))
+    return TextResult("" if out is None else _written(out))
 
 
 def read_statement(words: str, stdin: TextIO) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
@@ -70,6 +71,21 @@ class Result(Protocol):
     def error(self) -> str | None: ...
     def payload(self) -> dict[str, Any]:
         """Give the command's own keys of the JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """The result of a command whose text is all there is to it."""
+
+    text: str = ""
+    run_id: str | None = None
+    status: str = "ok"
+    exit_code: int = 0
+    error: str | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """Give no keys: the text is the result."""
+        return {}
 
 
 class Failure:

@@ -136,8 +136,8 @@ def query(
     """
 
     def work(_: Progress) -> render.Result:
-        from pipelines.query import QueryResult, read_statement
         from pipelines.query import query as run_query
+        from pipelines.query import read_statement
         from pipelines.settings import load_project
 
         sql = read_statement(statement, sys.stdin)
@@ -145,6 +145,6 @@ def query(
             return run_query(load_project(), sql, shape=shape, out=out, limit=limit, is_raw=raw)
         except BrokenPipeError:  # a reader such as `head` has what it wanted
             leave_stdout()
-            return QueryResult()
+            return render.TextResult()
 
     return run("query", work)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
+from pipelines.render import TextResult
 from pipelines.settings import Project
 from sources.core.errors import ConfigError
 
@@ -23,21 +23,6 @@ KINDS = ("cron", "systemd", "github", "airflow", "dagster")
 _EVERY = re.compile(r"(\d{1,4})([mhd])")
 _PLAIN = re.compile(r"[\w./=+-]+", re.ASCII)
 _GITHUB_LEAST_MINUTES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleResult:
-    """The file, as text; nothing is written anywhere."""
-
-    text: str
-    run_id: str | None = None
-    status: str = "ok"
-    exit_code: int = 0
-    error: str | None = None
-
-    def payload(self) -> dict[str, Any]:
-        """Give nothing: the text is the result."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +53,7 @@ def schedule(
     pushes: Sequence[str] = (),
     folder: Path | None = None,
     program: Sequence[str] = (),
-) -> ScheduleResult:
+) -> TextResult:
     """Make the file of one of `KINDS` that pulls, enriches and pushes the named syncs.
 
     `every` is a time that divides an hour or a day (`15m`, `2h`, `1d`). `ConfigError` for one that does not,
@@ -91,7 +76,7 @@ def schedule(
         keys=tuple(f"SOURCES__{name.upper()}__API_KEY" for name in project.default_connections),
         syncs=tuple(project.syncs) or ("SYNC",),
     )
-    return ScheduleResult(_filled(kind, {**_general(plan, kind), **_VALUES[kind](plan)}))
+    return TextResult(_filled(kind, {**_general(plan, kind), **_VALUES[kind](plan)}))
 
 
 def _program(project: Project, here: Path, program: Sequence[str]) -> tuple[str, ...]:
