@@ -92,5 +92,5 @@ def _vivre(mine: dict[str, str], items: list[dict[str, Any]], name: str, how: st
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> None:
     answer = requests.Client(raise_for_status=False).post(url, headers=headers, data=body)
-    if answer.status_code != 409:
+    if answer.status_code != 409 and "already exists" not in answer.text:
         answer.raise_for_status()
