@@ -25,8 +25,8 @@ CRMS = sorted(
 )
 COMMANDS = {
     f"pipelines.{name}"
-    for name in ("pull", "enrich", "push", "undo", "drift", "dismiss", "why", "status", "runs", "query", "check")
-} | {f"pipelines.{name}" for name in ("report", "schedules", "forget", "webhooks")}
+    for name in ("pull", "enrich", "push", "undo", "drift", "dismiss", "why", "status", "runs", "query")
+} | {f"pipelines.{name}" for name in ("check", "report", "schedules", "forget", "webhooks")}
 ABOVE_COMMANDS = {"pipelines.cli", "pipelines.demo"} | {
     f"pipelines.commands.{name}" for name in ("starting", "pulling", "pushing", "looking")
 }
