@@ -140,7 +140,7 @@ class _PullRun:
         self.lookback = timedelta(seconds=project.lookback_s)
         self.feeds = Feeds(lookback=self.lookback, say=progress.say)
         self.stop = threading.Event()
-        self.loading = threading.Event()  # whether what a load needs is being imported
+        self.will_load = threading.Event()
         self.clock = StoppableClock(self.stop, clock)
         self.pending: list[Segment] = []
         self.waiting = 0
@@ -239,13 +239,17 @@ class _PullRun:
         if total is not None and not reading.scopes:  # of one list of many it would tell too little
             self.progress.expect(task, total)
         self.progress.advance(task, rows)
-        if rows and reading.state.last_complete_at is None and not self.loading.is_set():
-            self.loading.set()
-            threading.Thread(target=loading.prepare, name="roundtrip-imports").start()
+        if rows and reading.state.last_complete_at is None:
+            self.will_load.set()
 
     def _collect(self, queue: "Queue[Segment]") -> None:
         commit_at = monotonic() + self.project.checkpoint_s
+        is_prepared = False
         while self.waiting:
+            if self.will_load.is_set() and not is_prepared:
+                # By the one thread that loads: two that import dlt at once see each other's half-made modules.
+                loading.prepare()
+                is_prepared = True
             with contextlib.suppress(Empty):
                 self._take(queue.get(timeout=0.1))
             if self.pending and monotonic() >= commit_at and self.waiting:

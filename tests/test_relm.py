@@ -32,13 +32,9 @@ def test_the_prefix_of_the_key_tells_the_contract(key: str, dialect: str, tmp_pa
 
 
 def test_a_key_of_one_contract_at_the_others_address_is_refused(tmp_path: Path) -> None:
-    import sources
-
-    connection = load_project(tmp_path, environ=settings("relm_live_1", "https://relmcrm.com")).connection(
-        "relm"
-    )
+    project = load_project(tmp_path, environ=settings("relm_live_1", "https://relmcrm.com"))
     with pytest.raises(ConfigError, match=r"api\.relmcrm\.com/v1"):
-        sources.load("relm").contract(connection)
+        project.connection("relm")
 
 
 def test_modern_lists_are_read_with_deleted_records_shown_as_gone(tmp_path: Path) -> None:
