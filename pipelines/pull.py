@@ -247,7 +247,7 @@ class _PullRun:
         is_prepared = False
         while self.waiting:
             if self.will_load.is_set() and not is_prepared:
-                # By the one thread that loads: two that import dlt at once see each other's half-made modules.
+                # By the thread that loads: two that import dlt at once see each other's half-made modules.
                 loading.prepare()
                 is_prepared = True
             with contextlib.suppress(Empty):
