@@ -75,7 +75,7 @@ def pointers(contract: Contract, *views: str) -> list[tuple[Resource, str]]:
 
 
 @dataclass(slots=True)
-class _Change:
+class Change:
     """What became different for one connection: values to take out, and resources to read again."""
 
     connection: Connection
@@ -87,16 +87,17 @@ class _Change:
         return list(dict.fromkeys(target.resource for target in self.targets))
 
 
-def settle(warehouse: Warehouse, connections: Iterable[Connection], progress: Progress) -> None:
+def find_changes(con: duckdb.DuckDBPyConnection, connections: Iterable[Connection]) -> list[Change]:
+    """Find the connections whose settings no longer allow what the warehouse holds, or allow more."""
+    return [change for each in connections if (change := _change(con, each)).targets]
+
+
+def settle(warehouse: Warehouse, changes: Sequence[Change], progress: Progress) -> None:
     """Take out what the settings no longer allow, in a generation of its own that holds no trace of it.
 
     What is now kept as digests, or whole again, is emptied too: the pull that follows reads its resource from
     the first page. The lock must be held.
     """
-    with warehouse.reading() as con:
-        changes = [change for each in connections if (change := _change(con, each)).targets]
-    if not changes:
-        return
     with warehouse.generation(is_rewritten=True) as con:
         for change in changes:
             _sweep(con, change)
@@ -107,9 +108,9 @@ def settle(warehouse: Warehouse, connections: Iterable[Connection], progress: Pr
         )
 
 
-def _change(con: duckdb.DuckDBPyConnection, connection: Connection) -> _Change:
+def _change(con: duckdb.DuckDBPyConnection, connection: Connection) -> Change:
     contract = load(connection.crm).contract(connection)
-    change = _Change(connection, contract)
+    change = Change(connection, contract)
     row = con.execute(
         "select privacy from roundtrip.connections where connection = ?", [connection.name]
     ).fetchone()
@@ -138,7 +139,7 @@ def _known(connection: Connection, contract: Contract, name: str) -> list[Target
     return [Target(resource, column, inner)] if resource in {each.name for each in contract.resources} else []
 
 
-def _sweep(con: duckdb.DuckDBPyConnection, change: _Change) -> None:
+def _sweep(con: duckdb.DuckDBPyConnection, change: Change) -> None:
     name = change.connection.name
     for resource in change.resources:
         targets = [target for target in change.targets if target.resource == resource]

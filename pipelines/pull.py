@@ -9,13 +9,13 @@ import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, Queue
 from time import monotonic
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import duckdb
 
@@ -26,53 +26,22 @@ from pipelines.progress import Progress
 from pipelines.pulling import deletions, deltas, history, loading
 from pipelines.pulling.feeds import Feeds, fetch_unlisted
 from pipelines.pulling.fetching import Fetcher, Reading, Segment, State, StoppableClock
+from pipelines.pulling.results import PullResult
 from pipelines.pulling.views import write_views
 from pipelines.pulling.windows import choose, decide
 from pipelines.pushing import ledger
 from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run, spare_memory
 from sources import load
-from sources.core.errors import AuthError, ConnectorError, GuardError
+from sources.core.connector import Connection
+from sources.core.errors import ConnectorError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
+from sources.core.privacy import Shield
 from sources.core.sessions import Session, open_session
 
+__all__ = ["PullResult", "pull"]
+
 _THREADS = 8
-
-
-@dataclass(slots=True)
-class PullResult:
-    """What a pull did; `exit_code` and `payload` are the command line's."""
-
-    run_id: str | None
-    readings: list[Reading] = field(default_factory=list)
-    interrupted: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """Give the exit code: 130 before 3 before 5 before 1."""
-        if self.interrupted:
-            return 130
-        errors = [reading.error for reading in self.readings if reading.error]
-        refused = [error for error in errors if isinstance(error, AuthError)]
-        if any(error.status == 401 for error in refused) or (refused and len(refused) == len(self.readings)):
-            return 3
-        if any(isinstance(error, GuardError) for error in errors):
-            return 5
-        return 1 if errors else 0
-
-    @property
-    def status(self) -> str:
-        """Name the run's end as the interface does."""
-        return {0: "ok", 3: "refused", 5: "guarded", 130: "interrupted"}.get(self.exit_code, "failed")
-
-    @property
-    def error(self) -> str | None:
-        """Give the first error's line."""
-        return next((str(reading.error) for reading in self.readings if reading.error), None)
-
-    def payload(self) -> dict[str, Any]:
-        """Give the JSON keys of `roundtrip pull`."""
-        return {"resources": [_resource_entry(reading) for reading in self.readings]}
 
 
 def pull(
@@ -151,13 +120,13 @@ class _PullRun:
     ) -> None:
         """Open the sessions and decide what to ask for; a probe that fails is its resource's error."""
         connections = {name: self.project.connection(name) for name in wanted}
-        privacy.settle(self.warehouse, connections.values(), self.progress)
         with self.warehouse.reading() as con:
-            states = deltas.read_states(con)
-            shields = {
-                name: privacy.shields(con, each, load(each.crm).contract(each))
-                for name, each in connections.items()
-            }
+            changes = privacy.find_changes(con, connections.values())
+            states, shields = _known(con, connections)
+        if changes:
+            privacy.settle(self.warehouse, changes, self.progress)
+            with self.warehouse.reading() as con:
+                states, shields = _known(con, connections)
         for name, chosen in wanted.items():
             connection = connections[name]
             session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
@@ -388,6 +357,16 @@ class _PullRun:
         )
 
 
+def _known(
+    con: duckdb.DuckDBPyConnection, connections: Mapping[str, Connection]
+) -> tuple[dict[tuple[str, str], State], dict[str, dict[str, Shield]]]:
+    """Read how far each resource has been read, and what of each is not to be kept."""
+    shields = {
+        name: privacy.shields(con, each, load(each.crm).contract(each)) for name, each in connections.items()
+    }
+    return deltas.read_states(con), shields
+
+
 def _wanted(project: Project, targets: Sequence[str]) -> dict[str, list[str]]:
     """Group targets by connection; an empty list of resources means all of them."""
     wanted: dict[str, list[str]] = {}
@@ -400,34 +379,3 @@ def _wanted(project: Project, targets: Sequence[str]) -> dict[str, list[str]]:
         if resource and resource not in chosen:
             chosen.append(resource)
     return wanted
-
-
-def _resource_entry(reading: Reading) -> dict[str, Any]:
-    mark = reading.state.watermark
-    return {
-        "connection": reading.connection,
-        "resource": reading.resource.name,
-        "status": _reading_status(reading),
-        "pages": reading.pages,
-        "rows": reading.rows,
-        "new": reading.new,
-        "changed": reading.changed,
-        "unchanged": reading.unchanged,
-        "deleted": reading.deleted,
-        "watermark": mark.isoformat() if mark else None,
-        "error": str(reading.error) if reading.error else None,
-        "strategy": reading.strategy,
-        "counts": reading.counts | {"repairs": reading.repairs},
-    }
-
-
-def _reading_status(reading: Reading) -> str:
-    if isinstance(reading.error, GuardError):
-        return "guarded"
-    if isinstance(reading.error, AuthError):
-        return "refused"
-    if reading.error is not None:
-        return "failed"
-    if reading.absent:
-        return "absent"
-    return "ok" if reading.complete else "interrupted"

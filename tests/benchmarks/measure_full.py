@@ -41,7 +41,8 @@ def _measure_size(
         names += ["dlt_parquet"] if not (place and turn) else []  # minutes at the large size
         names += ["dlt"] if not (place or turn) else []
         for name in names:
-            taken[name].append(_measure_one(name, settings.folder / f"{name}-{turn}", server, facts))
+            folder = settings.folder / f"{name}-{server.records}-{turn}"
+            taken[name].append(_measure_one(name, folder, server, facts))
     return taken
 
 
