@@ -114,7 +114,7 @@ class World:
         """Let everything work again, pull, and compare; a thorough end takes a whole look as well."""
         self.box.faults.clear()
         self.box.before_list = None
-        for _ in range(2 if self.way.notices_deletions else 1):
+        for _ in range(2):  # one ends what was cut, one looks at what changed meanwhile
             self._must_pull()
         self.check(is_whole=self.way.notices_deletions, is_fresh=self.way.notices_edits)
         if is_thorough:
