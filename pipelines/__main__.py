@@ -1,7 +1,5 @@
 """Runs the command line as `python -m pipelines`."""
 
-import sys
+from pipelines.cli import run
 
-from pipelines.cli import main
-
-sys.exit(main())
+run()

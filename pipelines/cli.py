@@ -1,6 +1,9 @@
 """The command line: `roundtrip COMMAND`. The commands themselves stand in `pipelines.commands`."""
 
+import contextlib
+import gc
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +15,9 @@ from pipelines import __version__, render
 from pipelines.commands import looking, pulling, pushing, starting
 from pipelines.commands.examples import epilog
 from pipelines.commands.running import Debug, end
+
+# How many objects are made between two searches for cycles: with Python's 700 importing takes a tenth longer.
+_GC_OBJECTS = 50_000
 
 # In the order of the help.
 COMMANDS = (
@@ -58,6 +64,7 @@ def command_line(*, has_own_options: bool = True, has_help: bool = True) -> type
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    gc.set_threshold(_GC_OBJECTS, 20, 20)
     words = list(sys.argv[1:] if arguments is None else arguments)
     Debug.is_on = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -73,6 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return code if isinstance(code, int) else 0
+
+
+def run() -> NoReturn:
+    """Run the command line as a process, which ends without taking apart what the system takes anyway.
+
+    That is a tenth of a second after a pull. Files, locks and threads are closed where they were opened;
+    only the two streams are left.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads them any more
+            stream.flush()
+    os._exit(code)
 
 
 def _stop(*_: object) -> NoReturn:

@@ -53,7 +53,7 @@ ONLY_IN = {
     "httpx": {"sources.core.client"},
     "dlt": {
         *("sources.core.reading", "sources.core.destination", "sources.core.loads"),
-        *("pipelines.pulling.loading", "pipelines.pull"),
+        *("pipelines.pulling.loading", "pipelines.pulling.settled", "pipelines.pull"),
     },
     "pandas": {"pipelines.enrich", "pipelines.frames"},
 }

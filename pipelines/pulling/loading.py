@@ -26,6 +26,8 @@ def prepare() -> None:
     import dlt.destinations.insert_job_client
     import dlt.sources.helpers.requests  # noqa: F401  (dlt itself imports it when it loads)
 
+    import pipelines.pulling.settled  # noqa: F401
+
 
 def raw_hints(resource: Resource) -> Any:
     """Give dlt's hints of all columns of a raw table, `_deleted_at` included."""
@@ -46,6 +48,8 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
     import dlt
     from dlt.pipeline.exceptions import PipelineStepFailed
 
+    from pipelines.pulling.settled import SettledDuckDb
+
     shutil.rmtree(work, ignore_errors=True)
     con.execute(f"create schema if not exists {quoted(connection)}")
     source = dlt.source(lambda: [_dlt_resource(con, connection, delta) for delta in deltas], name=connection)
@@ -53,7 +57,7 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
         pipeline = dlt.pipeline(
             f"roundtrip_{connection}",
             pipelines_dir=str(folder),
-            destination=dlt.destinations.duckdb(con),
+            destination=SettledDuckDb(con),
             dataset_name=connection,
         )
         try:

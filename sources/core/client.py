@@ -13,8 +13,10 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
+import os
 import random
 import re
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -196,6 +198,7 @@ class Client:
         self._extensions = {"timeout": timeout.as_dict()}
         self._http = httpx.Client(
             transport=transport,
+            verify=_authorities(base_url),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=not is_loopback(base_url),  # for the proxies alone; none stands before this machine
@@ -475,6 +478,18 @@ _WHAT: tuple[tuple[type[ConnectorError], str], ...] = (
 
 
 @functools.cache
+def _authorities(base_url: str) -> ssl.SSLContext:
+    """Give those that may vouch for a server: read once for all connections, and nobody for plain HTTP."""
+    if urlsplit(base_url).scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _read_authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _read_authorities(*_: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
 def user_agent() -> str:
     """Name this program and its version."""
     try:
