@@ -50,7 +50,7 @@ CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3, "deliveri
     "destination": 5,
 }
 ONLY_IN = {
-    "httpx": {"sources.core.client"},
+    "httpx": {"sources.core.client", "sources.core.transport"},
     "dlt": {
         *("sources.core.reading", "sources.core.destination", "sources.core.loads"),
         *("pipelines.pulling.loading", "pipelines.pulling.settled", "pipelines.pull"),

@@ -1,6 +1,6 @@
 """Requests to one workspace: sent with its key, repeated where that is safe, answered or raised as one error.
 
-This is the only module that imports httpx. How fast requests go is left to `core.pacing`, pages to
+Connections are kept by `core.transport`; how fast requests go is left to `core.pacing`, pages to
 `core.paging`, what a write's answer means to the CRM modules.
 
 Repeating follows from two questions asked of each failed attempt: may the server have acted on it, and may
@@ -9,18 +9,14 @@ the same bytes be sent again. A request that never left, or that the server says
 which an attempt may have been applied never ends in an error that says it was not.
 """
 
-import contextlib
 import functools
 import importlib.metadata
 import logging
-import os
 import random
 import re
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Self
@@ -35,7 +31,6 @@ from sources.core.auth import (
     check_base_url,
     check_key,
     home_address,
-    is_loopback,
     is_plain_path,
     key_hint,
     presentable,
@@ -56,6 +51,7 @@ from sources.core.errors import (
 )
 from sources.core.pacing import SYSTEM_CLOCK, Budget, Clock, backoff_s, http_date, retry_after_s
 from sources.core.refusals import read_refusal
+from sources.core.transport import Transport
 
 STATUSES: Mapping[int, type[Exception]] = {
     401: AuthError,
@@ -72,7 +68,6 @@ STATUSES: Mapping[int, type[Exception]] = {
 
 _NOT_PROCESSED = frozenset({425, 429})
 _MAX_REDIRECTS = 3
-_MAX_CONNECTIONS = 64
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id")
 _QUOTA_CODES = frozenset({"quota_exceeded", "spend_cap_reached"})
 _NO_PARAMS: tuple[tuple[str, str], ...] = ()
@@ -81,9 +76,6 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 Params = Sequence[tuple[str, str]] | Mapping[str, str]
 
 logger = logging.getLogger("roundtrip.http")
-# Both log addresses with their query, and at DEBUG the headers with the key.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +163,6 @@ class Client:
         statuses: Mapping[int, type[Exception]] = MappingProxyType({}),
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
-        transport: httpx.BaseTransport | None = None,
         timeout_s: float = 30.0,
         answer_s: float = 120.0,
         max_attempts: int = 5,
@@ -185,7 +176,12 @@ class Client:
             check_key(connection, auth, key_hint)
         self._auth = auth
         self._base_url = base_url.rstrip("/")
-        self._headers = {"Accept": "application/json", "User-Agent": user_agent(), **headers}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": user_agent(),
+            **headers,
+        }
         self._statuses = {**STATUSES, **statuses}
         self._clock = clock
         self._rng = rng or random.Random()
@@ -196,14 +192,7 @@ class Client:
         self._server_date: tuple[float, float] | None = None
         timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None)
         self._extensions = {"timeout": timeout.as_dict()}
-        self._http = httpx.Client(
-            transport=transport,
-            verify=_authorities(base_url),
-            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=not is_loopback(base_url),  # for the proxies alone; none stands before this machine
-        )
-        self._defaults = {"Accept-Encoding": self._http.headers["Accept-Encoding"]}
+        self._transport = Transport(base_url)
 
     def __enter__(self) -> Self:
         return self
@@ -213,7 +202,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._transport.close()
 
     def get(self, path: str, params: Params = _NO_PARAMS, *, resource: str = "") -> Answer:
         """Read, repeating as needed; raises one `ConnectorError`."""
@@ -309,10 +298,10 @@ class Client:
             call.url,
             params=call.params or None,
             content=call.body,
-            headers={**self._defaults, **call.headers},
+            headers=call.headers,
             extensions=self._extensions,
         )
-        with contextlib.closing(self._http.send(request, stream=True)) as response:
+        with self._transport.send(request) as response:
             headers = dict(response.headers)
             if (date := http_date(headers.get("date", ""))) is not None:
                 self._server_date = (date, self._clock.monotonic())
@@ -478,18 +467,6 @@ _WHAT: tuple[tuple[type[ConnectorError], str], ...] = (
 
 
 @functools.cache
-def _authorities(base_url: str) -> ssl.SSLContext:
-    """Give those that may vouch for a server: read once for all connections, and nobody for plain HTTP."""
-    if urlsplit(base_url).scheme == "http":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return _read_authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@functools.cache
-def _read_authorities(*_: str | None) -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
 def user_agent() -> str:
     """Name this program and its version."""
     try:

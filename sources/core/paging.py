@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
 from typing import Any, Protocol
 
 import msgspec
@@ -315,12 +314,14 @@ class _OffsetWalk(Walk):
         """
         if offset == 0 or not self._last:
             return offset == 0 or bool(part.ids)
-        places = {row_id: place for place, row_id in enumerate(self._last)}
-        needed = min(2, self._step(), len(places))
-        head = [places.get(row_id, -1) for row_id in part.ids[:needed]]
-        if len(head) < needed or -1 in head or head != sorted(head):
+        known = list(self._last)
+        needed = min(2, self._step(), len(known))
+        if len(part.ids) < needed or not self._last.keys() >= set(part.ids[:needed]):
             return False
-        expected = list(self._last)[head[0] :][: len(part.ids)]
+        head = [known.index(row_id) for row_id in part.ids[:needed]]
+        if head != sorted(head):
+            return False
+        expected = known[head[0] :][: len(part.ids)]
         return 2 * len(set(part.ids).intersection(expected)) >= len(expected)
 
     def _step_back(self, reach: int) -> int:
@@ -355,15 +356,18 @@ class _OffsetWalk(Walk):
         """Give the last rows read that stand before a page."""
         if offset == 0 or part.ids[0] not in self._last:
             return {}
-        before = takewhile(lambda pair: pair[0] != part.ids[0], self._last.items())
+        known = list(self._last.items())
+        place = list(self._last).index(part.ids[0])
+        most = _PAGES_KNOWN * self._size
         page = set(part.ids)
-        return dict([pair for pair in before if pair[0] not in page][-_PAGES_KNOWN * self._size :])
+        near = known[max(0, place - most - len(page)) : place]
+        return dict([pair for pair in near if pair[0] not in page][-most:])
 
     def _behind(self, part: Part) -> dict[str, msgspec.Raw]:
         """Give the last rows read that stand behind a page, pushed there by rows inserted in front."""
-        places = {row_id: place for place, row_id in enumerate(self._last)}
-        if len(part.ids) < self._size or not places.keys() >= set(part.ids):
+        if len(part.ids) < self._size or not self._last.keys() >= set(part.ids):
             return {}
+        places = {row_id: place for place, row_id in enumerate(self._last)}
         return dict(list(self._last.items())[max(places[row_id] for row_id in part.ids) + 1 :])
 
     def _is_last(self, part: Part) -> bool:
