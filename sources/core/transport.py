@@ -49,7 +49,7 @@ class Transport:
                 self._idle.append(http)
 
     def close(self) -> None:
-        """Close the connections, also under requests that are on their way."""
+        """Close the connections; a request on its way ends with an error when its answer comes."""
         for http in self._opened:
             http.close()
 
