@@ -358,15 +358,15 @@ def record_run(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
 
 
 def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    """Tell whether a table or view is there."""
-    found = con.execute(
-        "select 1 from duckdb_tables()"
-        " where database_name = current_database() and schema_name = $schema and table_name = $table"
-        " union all select 1 from duckdb_views()"
-        " where database_name = current_database() and schema_name = $schema and view_name = $table",
-        {"schema": schema, "table": table},
-    ).fetchone()
-    return found is not None
+    """Tell whether a table or view is there; views are looked at last, since listing them binds them all."""
+    return any(
+        con.execute(
+            f"select 1 from duckdb_{kind}s()"
+            f" where database_name = current_database() and schema_name = ? and {kind}_name = ?",
+            [schema, table],
+        ).fetchone()
+        for kind in ("table", "view")
+    )
 
 
 def columns_in(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> dict[str, str]:

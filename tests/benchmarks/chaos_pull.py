@@ -7,6 +7,7 @@ several worlds at once, and `--write` puts the summary into RESULTS.md beside th
 """
 
 import argparse
+import functools
 import random
 import sys
 import time
@@ -108,7 +109,7 @@ def _lead(number: int) -> Tally:
     rng = random.Random(number)
     way = list(WAYS)[number % len(WAYS)]
     tally = Tally()
-    with WarmRuns() as runs, world(way, runs, number) as made:
+    with world(way, _warm_runs(), number) as made:
         made.do("pull")
         for case in range(_CASES):
             steps = rng.choices(STEPS, weights=_WEIGHTS, k=rng.randint(2, 5))
@@ -120,6 +121,12 @@ def _lead(number: int) -> Tally:
                 break
         tally.kills = made.kills
     return tally
+
+
+@functools.cache
+def _warm_runs() -> WarmRuns:
+    """Start the process that forks runs, once a worker; it ends with the worker, whose orders it reads."""
+    return WarmRuns().__enter__()
 
 
 def _holds(made: World, steps: list[str], *, is_last: bool) -> bool:
