@@ -40,7 +40,14 @@ class Crm:
         self.mutates = False
         self.lists: dict[str, Rows] = {}
         self.rng = random.Random(1)
+        self._packed: dict[bytes, bytes] = {}
         self.reset()
+
+    def packed(self, body: bytes) -> bytes:
+        """Compress an answer, once."""
+        if body not in self._packed:
+            self._packed[body] = gzip.compress(body, 1)
+        return self._packed[body]
 
     def reset(self) -> None:
         """Begin counting anew."""
@@ -144,7 +151,7 @@ class _Protocol(asyncio.Protocol):
         found = crm.answer(path, dict(parse_qsl(query)))
         is_packed = crm.is_gzip and found is not None and b"gzip" in head
         if is_packed and found is not None:
-            found = gzip.compress(found, 1)
+            found = crm.packed(found)
         status = 404 if found is None else 200
         if crm.latency_s:
             loop = asyncio.get_running_loop()

@@ -24,6 +24,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Settings], list[str]]]] = {
     "generations": ("Copying a generation", measure_places.measure_copies),
     "start": ("Starting", measure_places.measure_start),
 }
+# Tools that want other versions than ours: each is measured where a Python of its own has it.
+_OTHERS = {"singer": "singer-sdk and target-duckdb", "airbyte": "airbyte"}
 
 
 def main() -> int:
@@ -31,7 +33,13 @@ def main() -> int:
     wanted = _arguments()
     folder = Path(tempfile.mkdtemp(prefix="roundtrip-matrix-", dir=wanted.folder))
     settings = Settings(
-        folder, wanted.records, wanted.large, wanted.repeat, is_quick=wanted.quick, huge=wanted.huge
+        folder,
+        wanted.records,
+        wanted.large,
+        wanted.repeat,
+        is_quick=wanted.quick,
+        huge=wanted.huge,
+        others={name: given for name in _OTHERS if (given := getattr(wanted, name))},
     )
     try:
         for name in wanted.only.split(",") if wanted.only else SECTIONS:
@@ -52,6 +60,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--large", type=int, default=1_000_000, help="rows of the large runs")
     parser.add_argument("--huge", type=int, default=0, help="rows of a third size for the growth, as 5000000")
     parser.add_argument("--repeat", type=int, default=3)
+    for name, packages in _OTHERS.items():
+        parser.add_argument(f"--{name}", metavar="PYTHON", help=f"one with {packages}, to measure that, too")
     parser.add_argument("--only", help=f"sections, comma-separated: {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="the small sizes only, once")
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")

@@ -10,7 +10,8 @@ from tests.benchmarks.crm_server import Server
 from tests.benchmarks.measuring import TABLE_HEAD, Measure, Settings, line, middle, roundtrip, run
 
 PATH = "/v1/contacts"
-_SCORE = {"ours": "metadata ->> 'lead_score'", "floor": "metadata ->> 'lead_score'"}
+_SCORE = "metadata ->> 'lead_score'"
+_FLAT_SCORE = "metadata__lead_score"  # as dlt has it
 _FIGURES = {
     ("dlt", 0): "≥ 20 times",
     ("dlt_parquet", 0): "≥ 5 times",
@@ -22,14 +23,46 @@ _PEAKS_MB = (280, 400)
 
 
 def measure(settings: Settings) -> list[str]:
-    """Measure every size; the slowest peer, dlt as it is, only at the first, and there once."""
+    """Measure every size; the slowest peers only at the first, and there once."""
     lines = list(TABLE_HEAD)
     for place, records in enumerate(settings.sizes):
         with Server(records) as server:
             facts = server.control(path=PATH)["facts"]
             taken = _measure_size(settings, server, facts, place)
-        lines += _lines(records, place, taken)
+            lines += _lines(records, place, taken)
+            if not place:
+                ours = middle(taken["ours"])
+                lines.append(_measure_packed(settings, server, facts, ours))
+                lines += [_measure_other(settings, name, server, facts, ours) for name in settings.others]
     return lines
+
+
+def _measure_packed(settings: Settings, server: Server, facts: dict[str, Any], ours: Measure) -> str:
+    """Measure answers that are compressed; the first run has the server compress them."""
+    server.control(gzip=True)
+    taken = [
+        _measure_one("ours", settings.folder / f"packed-{turn}", server, facts)
+        for turn in range(settings.repeat + 1)
+    ]
+    server.control(gzip=False)
+    packed = middle(taken[1:])
+    told = f"{packed.wall_s / ours.wall_s:.2f} times (processor {packed.cpu_s / ours.cpu_s:.2f} times)"
+    return line(f"{server.records:,} rows: answers with gzip against plain ones", "", told)
+
+
+def _measure_other(
+    settings: Settings, name: str, server: Server, facts: dict[str, Any], ours: Measure
+) -> str:
+    """Measure a tool that has a Python of its own, and tell what it brought if that is not the list."""
+    folder = settings.folder / name
+    file = folder / "peer.duckdb"
+    script = Path(__file__).with_name(f"peer_{name}.py")
+    taken = run([str(script), server.url, str(file)], folder, python=settings.others[name])
+    found = _facts(file, _SCORE)
+    told = f"{taken.wall_s / ours.wall_s:.1f} times ({taken.wall_s:.1f} s, {taken.peak_mb:.0f} MB)"
+    if found != tuple(facts.values()):
+        told += f"; it brought {found[0]:,} rows"
+    return line(f"{server.records:,} rows against {name}", "", told)
 
 
 def _measure_size(
@@ -54,19 +87,23 @@ def _measure_one(name: str, folder: Path, server: Server, facts: dict[str, Any])
         file = folder / "peer.duckdb"
         folder.mkdir()
         measure = run(["-m", "tests.benchmarks.peers", name, server.url, str(file)], folder)
-    check(file, facts, score=_SCORE.get(name, "metadata__lead_score"))
+    check(file, facts, score=_FLAT_SCORE if name.startswith("dlt") else _SCORE)
     file.unlink()
     return measure
 
 
-def check(file: Path, facts: dict[str, Any], score: str = _SCORE["ours"]) -> None:
+def check(file: Path, facts: dict[str, Any], score: str = _SCORE) -> None:
     """See that a copy has the rows, the distinct ids and the sum of the CRM."""
-    with duckdb.connect(str(file), read_only=True) as con:
-        found = con.execute(
-            f"select count(*), count(distinct id), sum(({score})::bigint) from relm.contacts"
-        ).fetchall()[0]
+    found = _facts(file, score)
     if found != tuple(facts.values()):
         raise SystemExit(f"{file.parent.name} brought {found}, the CRM has {facts}")
+
+
+def _facts(file: Path, score: str) -> tuple[Any, ...]:
+    with duckdb.connect(str(file), read_only=True) as con:
+        return con.execute(
+            f"select count(*), count(distinct id), sum(({score})::bigint) from relm.contacts"
+        ).fetchall()[0]
 
 
 def _lines(records: int, place: int, taken: dict[str, list[Measure]]) -> list[str]:

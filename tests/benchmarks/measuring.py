@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +39,7 @@ class Settings:
     repeat: int
     is_quick: bool = False
     huge: int = 0
+    others: Mapping[str, str] = field(default_factory=dict)  # peers with a Python of their own, by name
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -54,14 +55,16 @@ def line(what: str, figure: str, measured: str) -> str:
     return f"| {what} | {figure} | {measured} |"
 
 
-def run(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = {}) -> Measure:
+def run(
+    arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = {}, *, python: str = sys.executable
+) -> Measure:
     """Run `python ARGUMENTS` in a folder; what it tells on standard error is shown only if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     out, err = folder / "measured.out", folder / "measured.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             cwd=folder,
             env=clean_environ() | {"RUNTIME__DLTHUB_TELEMETRY": "false", **environ},
             stdin=subprocess.DEVNULL,
