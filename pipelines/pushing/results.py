@@ -13,7 +13,7 @@ from pipelines.plan import Held, Plan, entry
 from pipelines.pushing.verifying import differing
 from sources.core.delivering import Delivery
 from sources.core.errors import AuthError, ConnectorError
-from sources.core.journal import Booked, Story
+from sources.core.journal import Booked, Story, values_of
 
 _NOT_CLEAN = ("rejected", "unknown", "conflict", "differs", "not_seen")
 LOGGED = ("rejected", "skipped", "conflict")  # what is held back and stands in the log
@@ -98,7 +98,9 @@ def close(result: PushResult, delivery: Delivery) -> None:
 
 def told(row: Booked) -> dict[str, Any]:
     """Make the entry of a row as it was booked; the action of one that was not sent is its status."""
-    held = Held(row.key, row.crm_id, row.action, row.status, row.error, row.sent, row.replaced)
+    held = Held(
+        row.key, row.crm_id, row.action, row.status, row.error, values_of(row.sent), values_of(row.replaced)
+    )
     action = row.action if row.batch_id else row.status
     made = {**entry(held, action=action, reason=row.error), "status": row.status}
     return made if row.verified is None else made | _verified(row, made["fields"])

@@ -5,13 +5,14 @@ By which requests records are read is the CRM modules' knowledge.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from sources.core.bodies import is_echo, value_at
 from sources.core.connector import Row, Sight, Write
 from sources.core.errors import ConnectorError
-from sources.core.journal import Booked, Journal, Story
+from sources.core.journal import Booked, Journal, Story, values_of
 from sources.core.sights import is_readable
 from sources.core.writing import Courier
 
@@ -47,7 +48,8 @@ def differing(row: Booked) -> list[str]:
     """Name the fields for which the CRM shows something else than what was sent."""
     if row.verified != "differs":
         return []
-    return [name for name, shown in row.shown.items() if not is_echo(row.sent[name], shown)]
+    sent = values_of(row.sent)
+    return [name for name, shown in row.shown.items() if not is_echo(sent[name], shown)]
 
 
 def _read_back(courier: Courier, booked: Sequence[Booked]) -> list[Booked]:
@@ -63,7 +65,7 @@ def _row(booked: Booked) -> Row:
         key=booked.key or "",
         crm_id=booked.crm_id,
         action="update" if booked.crm_id else "create",
-        fields=booked.sent,
+        fields=values_of(booked.sent),
         match="id" if booked.crm_id else "new",
     )
 
@@ -71,6 +73,7 @@ def _row(booked: Booked) -> Row:
 def _judged(write: Write, row: Booked, sight: Sight | None) -> Booked:
     if sight is None or sight.record is None:
         return replace(row, verified="not_seen")
-    shown = {name: value_at(sight.record, name) for name in row.sent if is_readable(write, name)}
-    is_clean = all(is_echo(row.sent[name], value) for name, value in shown.items())
+    sent = values_of(row.sent)
+    shown = {name: value_at(sight.record, name) for name in sent if is_readable(write, name)}
+    is_clean = all(is_echo(sent[name], value) for name, value in shown.items())
     return replace(row, verified="verified" if is_clean else "differs", shown=shown)

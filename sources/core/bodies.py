@@ -33,23 +33,35 @@ def decode_json(body: bytes | msgspec.Raw) -> Any:
 
 def with_fields(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Lay fields over a record; a dot leads into a nested object, whose other keys stay."""
-    whole, opened = dict(record), dict[str, dict[str, Any]]()
-    for name, value in fields.items():
-        top, custom = _place(name)
-        if not custom:
-            whole[name] = value
-            continue
-        if top not in opened:
-            nested = whole.get(top)
-            whole[top] = opened[top] = dict(nested) if nested and isinstance(nested, Mapping) else {}
-        opened[top][custom] = value
+    plain, opened = _places(tuple(fields))
+    whole = dict(record)
+    if not opened:
+        whole.update(fields)
+        return whole
+    for name in plain:
+        whole[name] = fields[name]
+    for top, members in opened:
+        nested = whole.get(top)
+        values = {custom: fields[name] for custom, name in members}
+        whole[top] = {**nested, **values} if nested and isinstance(nested, Mapping) else values
     return whole
 
 
+_Opened = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
 @lru_cache(maxsize=1_024)  # a push names the same few fields row after row
-def _place(name: str) -> tuple[str, str]:
-    top, _, custom = name.partition(".")
-    return top, custom
+def _places(names: tuple[str, ...]) -> tuple[tuple[str, ...], _Opened]:
+    """Part names into plain ones and, by the object that they lead into, those with a dot."""
+    plain: list[str] = []
+    opened: dict[str, list[tuple[str, str]]] = {}
+    for name in names:
+        top, _, custom = name.partition(".")
+        if custom:
+            opened.setdefault(top, []).append((custom, name))
+        else:
+            plain.append(name)
+    return tuple(plain), tuple((top, tuple(members)) for top, members in opened.items())
 
 
 def value_at(record: Mapping[str, Any], name: str) -> Any:

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+import msgspec
+
 from sources.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -318,8 +320,7 @@ class Row:
     unseen: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of one row; `crm_id` where the answer tells it.
 
     `absent` means that the row certainly took no effect and may be sent again, `conflict` that nothing was

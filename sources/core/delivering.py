@@ -3,21 +3,25 @@
 What becomes of one batch is `writing`'s.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 
 from sources.core.connector import Lane, Outcome, Row, Verdict
 from sources.core.errors import AuthError, ConnectorError
 from sources.core.lanes import DELETE
 from sources.core.writing import Courier
 
+_VERDICT = attrgetter("verdict")
+
 
 @dataclass(slots=True)
 class Delivery:
     """How a delivery ended: `error` stopped it early, with what was done before in the log."""
 
-    counts: dict[Verdict, int] = field(default_factory=dict)
+    counts: Counter[Verdict] = field(default_factory=Counter)
     error: ConnectorError | None = None
     is_interrupted: bool = False
 
@@ -77,11 +81,8 @@ class _Flight:
                     self.delivery.error = error
                 self.courier.stop.set()
                 continue
-            for outcome in outcomes:
-                self.delivery.counts[outcome.verdict] = self.delivery.counts.get(outcome.verdict, 0) + 1
-            created = {
-                outcome.seq for outcome in outcomes if outcome.verdict == "created" and not outcome.crm_id
-            }
+            self.delivery.counts.update(map(_VERDICT, outcomes))
+            created = {each.seq for each in outcomes if not each.crm_id and each.verdict == "created"}
             if created and lane.look:
                 self._nameless.setdefault(lane.name, []).extend(row for row in rows if row.seq in created)
             self.advance(len(outcomes))
@@ -95,18 +96,22 @@ class _Flight:
                 outcomes = self.courier.look(self.courier.write.lanes[name], rows, self.started_at)
             except ConnectorError:
                 return  # the next pull tells the ids
-            found = [replace(each, verdict="created", reason=None) for each in outcomes if each.crm_id]
+            found = [Outcome(each.seq, "created", each.crm_id) for each in outcomes if each.crm_id]
             self.courier.log.outcome("ids", found, at=self.courier.now())
 
 
 def batches(courier: Courier, rows: Iterable[Row]) -> Iterator[tuple[Lane, list[Row]]]:
     """Sort rows into their lanes and give each full batch, at the end the rest."""
+    lanes, lane_of, connection = courier.write.lanes, courier.write.lane, courier.connection
+    sizes = {name: courier.size(lane) for name, lane in lanes.items()}
     waiting: dict[str, list[Row]] = {}
     for row in rows:
-        name = DELETE if row.action == "delete" else courier.write.lane(row, courier.connection)
-        lane, mine = courier.write.lanes[name], waiting.setdefault(name, [])
+        name = DELETE if row.action == "delete" else lane_of(row, connection)
+        mine = waiting.get(name)
+        if mine is None:
+            mine = waiting[name] = []
         mine.append(row)
-        if len(mine) >= courier.room(lane):
-            yield lane, waiting.pop(name)
+        if len(mine) >= sizes[name] and len(mine) >= courier.room(lanes[name]):
+            yield lanes[name], waiting.pop(name)
     for name, mine in waiting.items():
-        yield courier.write.lanes[name], mine
+        yield lanes[name], mine

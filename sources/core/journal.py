@@ -10,22 +10,23 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sources.core.bodies import decode_json, encode_json
-from sources.core.connector import Call, Outcome, Row
+from sources.core.connector import Action, Call, Match, Outcome, Row
 from sources.core.errors import ProtocolError
 from sources.core.writing import Batch
 
 VERSION = 2
 _whole = msgspec.json.Decoder(msgspec.Raw).decode
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _CLOSED = {"created", "updated", "deleted", "unchanged", "rejected", "conflict", "unknown"}
+_TELLING = {"rejected", "conflict", "unknown"}  # the statuses that come with a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,10 @@ class Header:
     command: str = "push"
 
 
-@dataclass(frozen=True, slots=True)
-class Booked:
+class Booked(msgspec.Struct, frozen=True, gc=False):
     """One row of a push as `roundtrip.push_log` takes it; `status` is a status of the interface.
+
+    `sent` and `replaced` are mappings, or their JSON as a journal has it; `values_of` reads both.
 
     It was in the CRM's hands from `sent_at` on; at `pushed_at` what became of it was known. A look at the
     CRM in between may have come too early to find it. `verified` and `shown` are what reading it back told:
@@ -125,8 +127,7 @@ class Journal:
 
     def outcome(self, batch_id: str, outcomes: Sequence[Outcome], *, at: datetime) -> None:
         """Keep what became of rows of a batch, and when that was known."""
-        rows = [(each.seq, each.verdict, each.crm_id, each.reason) for each in outcomes]
-        self.append({"type": "outcome", "batch": batch_id, "at": at.isoformat(), "rows": rows})
+        self.append({"type": "outcome", "batch": batch_id, "at": at.isoformat(), "rows": outcomes})
 
     def withheld(self, rows: Sequence[Row], outcomes: Sequence[Outcome], *, at: datetime) -> None:
         """Keep rows that a look just before the sending held back, with what it showed."""
@@ -135,7 +136,7 @@ class Journal:
 
     def shown(self, rows: Iterable[Booked]) -> None:
         """Keep what the CRM showed when rows were read back."""
-        told = [{"seq": row.seq, "verified": row.verified, "shown": row.shown} for row in rows]
+        told = [_Sight(row.seq, row.verified, row.shown) for row in rows]
         self.append({"type": "shown", "rows": told})
 
     def held(self, rows: Iterable[Booked]) -> None:
@@ -197,8 +198,8 @@ def read(path: Path) -> Story | None:
         return None
     story = Story(_header(path, first))
     reader = _Reader(story)
-    for entry in lines:
-        reader.take(entry)
+    for line in lines:
+        reader.take(_read_line(path, line))
     reader.close()
     return story
 
@@ -228,45 +229,54 @@ class _Reader:
 
     def __init__(self, story: Story) -> None:
         self.story = story
-        self.batches: dict[str, Batch] = {}
+        self.batches: dict[str, _Intent] = {}
         self.asked: dict[int, str] = {}  # seq -> the batch that carried it last
         self.told: dict[int, tuple[Outcome, str]] = {}
-        self.shown: dict[int, tuple[str, Any]] = {}
+        self.shown: dict[int, _Sight] = {}
 
-    def take(self, entry: dict[str, Any]) -> None:
-        kind = entry["type"]
-        if kind == "intent":
-            batch = _batch(entry)
-            self.batches[batch.id] = batch
-            for row in batch.rows:
-                self.asked[row.seq] = batch.id
-                self.told.pop(row.seq, None)
-        elif kind == "outcome":
-            for told in entry["rows"]:
-                self.told[told[0]] = Outcome(*told), entry["at"]
-        elif kind == "shown":
-            self.shown |= {told["seq"]: (told["verified"], told["shown"]) for told in entry["rows"]}
-        else:
-            rows = [Booked(**row) for row in entry["rows"]]
-            (self.story.booked if kind == "held" else self.story.adopted).extend(rows)
+    def take(self, line: "_Line") -> None:
+        match line:
+            case _Intent():
+                self.batches[line.batch] = line
+                for row in line.rows:
+                    self.asked[row.seq] = line.batch
+                    self.told.pop(row.seq, None)
+            case _Told():
+                self.told.update((each.seq, (each, line.at)) for each in line.rows)
+            case _Shown():
+                self.shown |= {each.seq: each for each in line.rows if each.seq is not None}
+            case _Held():
+                self.story.booked.extend(line.rows)
+            case _Adopted():
+                self.story.adopted.extend(line.rows)
 
     def close(self) -> None:
-        for batch in self.batches.values():
-            mine = [row for row in batch.rows if self.asked[row.seq] == batch.id]
-            if any(row.seq not in self.told for row in mine):
-                self.story.open.append(batch)
+        for intent in self.batches.values():
+            mine = [row for row in intent.rows if self.asked[row.seq] == intent.batch]
+            if all(row.seq in self.told for row in mine):
+                self.story.booked.extend(self._booked(intent, mine))
+            else:
+                self.story.open.append(_batch(intent))
+
+    def _booked(self, intent: "_Intent", rows: Sequence["_Planned"]) -> Iterator[Booked]:
+        for row in rows:
+            outcome, at = self.told[row.seq]
+            if outcome.verdict not in _CLOSED:
                 continue
-            for row in mine:
-                outcome, at = self.told[row.seq]
-                if outcome.verdict in _CLOSED:
-                    booked = booked_row(row, outcome, batch, at)
-                    if row.seq in self.shown:
-                        verified, shown = self.shown[row.seq]
-                        booked = replace(booked, verified=verified, shown=shown)
-                    self.story.booked.append(booked)
+            booked = _booked_row(row, outcome, intent, at)
+            sight = self.shown.get(row.seq)
+            if sight is not None:
+                booked = msgspec.structs.replace(booked, verified=sight.verified, shown=sight.shown)
+            yield booked
 
 
-def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
+def values_of(held: Any) -> dict[str, Any]:
+    """Read the values of a booked row, which a journal leaves as JSON until somebody asks."""
+    values: dict[str, Any] = decode_json(held) if isinstance(held, msgspec.Raw) else held
+    return values
+
+
+def _booked_row(row: "_Planned", outcome: Outcome, intent: "_Intent", at: str) -> Booked:
     """Make the log's entry of a sent row."""
     status = "updated" if outcome.verdict == "unchanged" else outcome.verdict
     return Booked(
@@ -276,10 +286,10 @@ def booked_row(row: Row, outcome: Outcome, batch: Batch, at: str) -> Booked:
         status=status,
         sent=row.fields,
         replaced=row.before,
-        error=outcome.reason if status in ("rejected", "conflict", "unknown") else None,
-        batch_id=batch.id,
+        error=outcome.reason if status in _TELLING else None,
+        batch_id=intent.batch,
         pushed_at=at,
-        sent_at=batch.sent_at.isoformat(),
+        sent_at=intent.sent_at,
         seq=row.seq,
     )
 
@@ -302,27 +312,84 @@ def booked_unsent(row: Row, status: str, reason: str | None, at: datetime) -> Bo
 # -- lines ---------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+class _Planned(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row as its intent has it."""
+
+    seq: int
+    key: str
+    crm_id: str | None
+    action: Action
+    match: Match
+    fields: msgspec.Raw
+    before: msgspec.Raw
+
+
+class _Sight(msgspec.Struct, frozen=True):
+    """What reading a row back told."""
+
+    seq: int | None
+    verified: str | None
+    shown: Any
+
+
+class _Intent(msgspec.Struct, frozen=True, tag_field="type", tag="intent"):
+    batch: str
+    lane: str
+    idempotency_key: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    sent_at: str
+    rows: list[_Planned]
+    json: msgspec.Raw = msgspec.Raw()
+    body: str | None = None
+    body_base64: str | None = None
+
+
+class _Told(msgspec.Struct, frozen=True, tag_field="type", tag="outcome"):
+    at: str
+    rows: list[Outcome]
+
+
+class _Shown(msgspec.Struct, frozen=True, tag_field="type", tag="shown"):
+    rows: list[_Sight]
+
+
+class _Held(msgspec.Struct, frozen=True, tag_field="type", tag="held"):
+    rows: list[Booked]
+
+
+class _Adopted(msgspec.Struct, frozen=True, tag_field="type", tag="adopted"):
+    rows: list[Booked]
+
+
+_Line = _Intent | _Told | _Shown | _Held | _Adopted
+_line = msgspec.json.Decoder(_Line, float_hook=Decimal).decode
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            yield _entry(path, line)
+            yield line
 
 
-def _entry(path: Path, line: bytes) -> dict[str, Any]:
-    hint = f"Look at it, then move it out of {path.parent}."
+def _read_line(path: Path, line: bytes) -> _Line:
     try:
-        members = _members(line)
-        entry = {name: decode_json(raw) for name, raw in members.items() if name != "json"}
-    except (msgspec.DecodeError, ProtocolError) as error:
-        raise ProtocolError(f"{path.name} is damaged", hint=hint) from error
-    if "type" not in entry:
-        raise ProtocolError(f"{path.name} is damaged", hint=hint)
-    return entry | ({"json": bytes(members["json"])} if "json" in members else {})
+        line.decode()  # values that stay JSON are not looked at otherwise
+        read: _Line = _line(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
+    return read
 
 
-def _header(path: Path, entry: dict[str, Any]) -> Header:
+def _damaged(path: Path) -> ProtocolError:
+    return ProtocolError(f"{path.name} is damaged", hint=f"Look at it, then move it out of {path.parent}.")
+
+
+def _header(path: Path, line: bytes) -> Header:
+    entry = _first(path, line)
     try:
         if entry["type"] != "header" or entry["version"] != VERSION:
             raise KeyError
@@ -337,6 +404,13 @@ def _header(path: Path, entry: dict[str, Any]) -> Header:
             f"{path.name} is not a journal of this version",
             hint=f"Look at it, then move it out of {path.parent}.",
         ) from error
+
+
+def _first(path: Path, line: bytes) -> Any:
+    try:
+        return decode_json(line)
+    except ProtocolError as error:
+        raise _damaged(path) from error
 
 
 def _plain_header(header: Header) -> dict[str, Any]:
@@ -358,25 +432,33 @@ def _plain_body(body: bytes) -> dict[str, Any]:
         return {"body_base64": base64.b64encode(body).decode()}
 
 
-def _batch(entry: dict[str, Any]) -> Batch:
+def _batch(intent: _Intent) -> Batch:
     rows = (
-        Row(seq, key, crm_id, action, fields, before, match=match)
-        for seq, key, crm_id, action, match, fields, before in entry["rows"]
+        Row(
+            each.seq,
+            each.key,
+            each.crm_id,
+            each.action,
+            decode_json(each.fields),
+            decode_json(each.before),
+            match=each.match,
+        )
+        for each in intent.rows
     )
     return Batch(
-        id=entry["batch"],
-        lane=entry["lane"],
+        id=intent.batch,
+        lane=intent.lane,
         rows=tuple(rows),
-        call=Call(entry["method"], entry["path"], _body(entry), entry["headers"]),
-        idempotency_key=entry["idempotency_key"],
-        sent_at=datetime.fromisoformat(entry["sent_at"]),
+        call=Call(intent.method, intent.path, _body(intent), intent.headers),
+        idempotency_key=intent.idempotency_key,
+        sent_at=datetime.fromisoformat(intent.sent_at),
     )
 
 
-def _body(entry: dict[str, Any]) -> bytes:
-    if "json" in entry:
-        return bytes(entry["json"])
-    return base64.b64decode(entry["body_base64"]) if "body_base64" in entry else entry["body"].encode()
+def _body(intent: _Intent) -> bytes:
+    if intent.body is not None:
+        return intent.body.encode()
+    return bytes(intent.json) if intent.body_base64 is None else base64.b64decode(intent.body_base64)
 
 
 def _without(entry: dict[str, Any], *names: str) -> dict[str, Any]:

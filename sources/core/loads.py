@@ -17,7 +17,7 @@ from sources.core.connector import Row
 from sources.core.delivering import deliver
 from sources.core.errors import ConfigError
 from sources.core.incoming import Held, Incoming, key_of
-from sources.core.journal import Header, Journal, Story
+from sources.core.journal import Header, Journal, Story, values_of
 from sources.core.sessions import Session
 from sources.core.writing import Courier
 
@@ -161,7 +161,7 @@ class Load:
             for each in self.held
         ]
         rows += [
-            {"key": each.key, "status": each.status, "reason": each.error, "fields": each.sent}
+            {"key": each.key, "status": each.status, "reason": each.error, "fields": values_of(each.sent)}
             for each in story.booked
             if each.status in ("rejected", "unknown") and each.key not in self.in_crm
         ]

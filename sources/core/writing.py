@@ -112,13 +112,13 @@ class Courier:
 
     def room(self, lane: Lane) -> int:
         """Tell how many rows of a lane are taken up at once: a request's, or more to be looked at."""
-        size = self._size(lane)
+        size = self.size(lane)
         return max(size, _LOOKED_AT_ONCE) if self._is_due() else size
 
     def dispatch(self, lane: Lane, rows: Sequence[Row]) -> list[Outcome]:
         """Send rows of one lane, without those that a look just before shows to be no longer as planned."""
         rows, outcomes = self._looked_at(rows)
-        size = self._size(lane)
+        size = self.size(lane)
         for start in range(0, len(rows), size):
             if start and self.stop.is_set():
                 break
@@ -171,7 +171,8 @@ class Courier:
     def _is_due(self) -> bool:
         return self.recheck is not None and self.recheck.is_due(self.now())
 
-    def _size(self, lane: Lane) -> int:
+    def size(self, lane: Lane) -> int:
+        """Tell how many rows one request of a lane carries."""
         return min(lane.size, int(self.connection.options.get("batch_size") or lane.size))
 
     # -- one batch -------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ class Courier:
     def _settle(self, lane: Lane, batch: Batch, answer: Answer, parting: Parting) -> list[Outcome]:
         """Read an answer; what it leaves open is looked up, what it left undone goes the lane's other way."""
         outcomes = self._decode(lane, batch, answer)
-        open_rows = [row for row, each in zip(batch.rows, outcomes, strict=True) if each.verdict == "unknown"]
+        open_rows = _those(batch.rows, outcomes, "unknown")
         if open_rows:
             looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows)}
             outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]
@@ -270,7 +271,7 @@ class Courier:
     def _go_on(
         self, lane: Lane, rows: Sequence[Row], outcomes: list[Outcome], parting: Parting
     ) -> list[Outcome]:
-        absent = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome.verdict == "absent"]
+        absent = _those(rows, outcomes, "absent")
         if not absent or lane.fallback is None:
             return outcomes
         other = self.write.lanes[lane.fallback]
@@ -368,7 +369,12 @@ def _doubted(lane: Lane, outcome: Outcome) -> Outcome:
     """Leave a row open that the CRM took and does not show, where no other lane tells why: lists may lag."""
     if outcome.verdict != "absent" or lane.fallback is not None:
         return outcome
-    return replace(outcome, verdict="unknown", reason="the CRM took the request and does not show the record")
+    reason = "the CRM took the request and does not show the record"
+    return Outcome(outcome.seq, "unknown", outcome.crm_id, reason)
+
+
+def _those(rows: Sequence[Row], outcomes: Sequence[Outcome], verdict: Verdict) -> list[Row]:
+    return [row for row, outcome in zip(rows, outcomes, strict=True) if outcome.verdict == verdict]
 
 
 def _all(rows: Sequence[Row], verdict: Verdict, reason: str | None = None) -> list[Outcome]:

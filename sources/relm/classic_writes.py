@@ -70,13 +70,16 @@ _NAMED_ROW = re.compile(r"(?:contacts\[|\bindex |\brow )(\d+)")
 
 def _contact(row: Row, connection: Connection) -> dict[str, Any]:
     """Make a contact's body; custom values go out as the whole object, for it may be replaced."""
+    base = _completing(row, connection) if row.known else row.known
+    return with_fields({"email": row.key, **base}, row.fields)
+
+
+def _completing(row: Row, connection: Connection) -> dict[str, Any]:
     if row.action == "update" and connection.options.get("batch_update") == "merge":
-        base = {name: row.known[name] for name in ("email", "metadata") if row.known.get(name) is not None}
-        if not any(name.startswith("metadata.") for name in row.fields):
-            base.pop("metadata", None)
-    else:
-        base = {name: value for name, value in row.known.items() if value is not None}
-    return {"email": row.key, **with_fields(base, row.fields)}
+        has_custom = _touches_metadata(row)
+        names = ("email", "metadata") if has_custom else ("email",)
+        return {name: row.known[name] for name in names if row.known.get(name) is not None}
+    return {name: value for name, value in row.known.items() if value is not None}
 
 
 def _encode_batch(rows: Sequence[Row], connection: Connection) -> Call:
