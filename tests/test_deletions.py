@@ -1,6 +1,7 @@
 """Deletions: found by feed and by absence, confirmed, revived, guarded; never by a broken answer."""
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import Action, Garbage, HalfBody, Html, SamePage, Status, WrongShape
+from sources.sandbox.ralivi_rules import RaliviSwitches
 from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
 from tests.hostile import Recast, TurnedTime, whole_second
@@ -125,6 +127,18 @@ def test_too_many_missing_records_end_with_exit_5_and_one_line(tmp_path: Path, w
         run = warm_runs.start(tmp_path, ["pull", "rally.contacts", "--accept-deletes"], environ_of(box))
         assert run.end() == 0
         assert len(gone(project, "rally")) == 20
+
+
+def test_deletions_are_accepted_also_where_the_guarded_pass_had_left_a_checkpoint(tmp_path: Path) -> None:
+    with Sandbox(records=60, ralivi=RaliviSwitches(max_limit=10)) as box:
+        project = project_for(box, tmp_path, "ralivi", checkpoint_s=0.01)
+        pulled(project, "ralivi.contacts")
+        for person in first_ids(box, "ralivi", 20):
+            box.tenant("ralivi").delete("contacts", person)
+        box.before_list = lambda _: time.sleep(0.05)  # so that the pass is committed in parts
+        assert pulled(project, "ralivi.contacts").exit_code == 5
+        assert pulled(project, "ralivi.contacts", accept_deletes=True).exit_code == 0
+        assert len(gone(project, "ralivi")) == 20
 
 
 def test_more_than_so_many_are_guarded_also_where_they_are_a_small_share(tmp_path: Path) -> None:

@@ -280,15 +280,16 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
     """Say how far a resource has been read after this segment.
 
     A watermark moves only when its window was read to the end; a pass that was cut keeps its place, unless
-    the CRM did not answer there at all: then the next run begins anew.
+    the CRM did not answer there at all, or the whole pass must be seen again: then the next run begins anew.
     """
     state = reading.state
     if reading.backfill or reading.absent:
         return state
     if not (segment.final and reading.complete and reading.error is None):
-        if _is_dead_end(reading, segment):
+        is_whole = segment.final and reading.complete
+        if (is_whole and _must_be_seen_again(reading)) or _is_dead_end(reading, segment):
             return replace(state, page_token=None, pass_started_at=None, pass_since=None)
-        if (segment.final and reading.complete) or segment.token is None:
+        if is_whole or segment.token is None:
             return state
         return replace(
             state,
@@ -322,6 +323,14 @@ def _looked_at(reading: Reading) -> datetime:
     """
     begun = reading.state.pass_started_at if reading.token is not None else None
     return min(begun, reading.asked_at) if begun else reading.asked_at
+
+
+def _must_be_seen_again(reading: Reading) -> bool:
+    """Tell whether a finished pass whose deletions stayed open may not be resumed at its own checkpoint.
+
+    A resumed pass proves no absence, and what a guard held back stands before the checkpoint.
+    """
+    return reading.token is None or isinstance(reading.error, GuardError)
 
 
 def _is_dead_end(reading: Reading, segment: Segment) -> bool:
