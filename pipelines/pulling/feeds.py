@@ -1,16 +1,18 @@
 """The change feed's part in a pull: read once per connection, it tells deletions and checks the lists."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import msgspec
 
 from pipelines.pulling import deltas
 from pipelines.pulling.fetching import Reading
+from sources.core.answers import split
 from sources.core.changes import FeedReading, read_feed
-from sources.core.errors import ConnectorError, GoneError
+from sources.core.connector import OneObject
+from sources.core.errors import ConnectorError, GoneError, ProtocolError
 from sources.core.spool import Spool, type_rows
 
 _MAX_SINGLE_READS = 200
@@ -93,9 +95,9 @@ def fetch_unlisted(
         reading.unlisted = len(ids)
         return None
     spool = Spool(folder / reading.connection / f"{reading.resource.name}.unlisted.ndjson", reading.shield)
-    for each in sorted(ids):
-        _fetch_one(reading, each, spool)
-    spool.close()
+    with contextlib.closing(spool):
+        for each in sorted(ids):
+            _fetch_one(reading, each, spool)
     if not spool.rows:
         return None
     target = spool.path.with_suffix(".parquet")
@@ -112,4 +114,14 @@ def _fetch_one(reading: Reading, record_id: str, spool: Spool) -> None:
         )
     except GoneError:
         return
-    spool.append([msgspec.Raw(msgspec.json.encode(answer.json()))])
+    try:
+        part = split(answer, OneObject(data=None), reading.resource.key)
+    except ProtocolError:
+        part = split(answer, OneObject(), reading.resource.key)
+    if part.ids != [record_id]:
+        raise ProtocolError(
+            "asked for one record, the CRM showed another",
+            connection=reading.connection,
+            resource=reading.resource.name,
+        )
+    spool.append(part.rows)
