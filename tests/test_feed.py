@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
 from sources.sandbox.rally_rules import RallySwitches
+from tests.hostile import Recast
 from tests.pulling import part, project_for, pulled, rows
 
 
@@ -40,3 +44,19 @@ def test_a_feed_that_hides_changes_behind_its_page_is_a_gap_and_leads_to_a_full_
             assert pulled(project).exit_code == 0
         gone = rows(project, "select id from rally.contacts where _deleted_at is not null")
         assert {each for (each,) in gone} == set(people[:5])
+
+
+@pytest.mark.parametrize("stamp", ["2026-01-01T00:00:00", "0001-01-01T00:00:00Z"])
+def test_an_entry_without_a_zone_or_a_time_is_read_all_the_same(stamp: str, tmp_path: Path) -> None:
+    with Sandbox(records=60) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        person = box.tenant("rally").records("contacts")[0]["id"]
+        box.tenant("rally").delete("contacts", person)
+
+        def unclear(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [each | {"changedAt": stamp} for each in entries]
+
+        box.faults.add(Recast(unclear), path="/sync/changes", times=None)
+        assert pulled(project, "rally.contacts").exit_code == 0
+        assert rows(project, "select id from rally.contacts where _deleted_at is not null") == [(person,)]

@@ -12,7 +12,7 @@ from sources.sandbox import Sandbox
 from sources.sandbox.faults import Status
 from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
-from tests.hostile import TurnedTime, each_row, whole_second
+from tests.hostile import Recast, TurnedTime, each_row, whole_second
 from tests.pulling import part, project_for, pulled, rows
 
 CONTACTS = r"/contacts\?"
@@ -74,6 +74,36 @@ def test_a_row_that_the_list_shows_late_is_asked_for_since_the_feed_knows_it(tmp
         time.pass_by(hours=1)
         pulled(project, "rally.contacts")
         assert phones(project)[person] == "late"
+
+
+@pytest.mark.parametrize("stamp", ["0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z"])
+def test_a_stamp_that_stands_for_no_time_is_kept_counted_and_moves_no_mark(
+    stamp: str, tmp_path: Path
+) -> None:
+    with Sandbox(records=5) as box:
+        project = project_for(box, tmp_path, "rally")
+        box.faults.add(each_row(lambda row: row.update(updatedAt=stamp)), path=CONTACTS, times=None)
+        result = pulled(project, "rally.contacts")
+        assert (result.exit_code, part(result, "rally.contacts")["counts"]["undated"]) == (0, 5)
+        assert mark_of(project) is not None
+        assert rows(project, "select count(*) from rally.contacts where year(updated_at) < 2") == [(5,)]
+
+
+@pytest.mark.parametrize("shown", [{}, {"id": "another"}], ids=str)
+def test_a_record_asked_for_alone_that_is_not_shown_fails_the_resource_and_stores_nothing(
+    shown: Any, tmp_path: Path
+) -> None:
+    time = TurnedTime(whole_second())
+    with Sandbox(records=5, now=time, rally=RallySwitches(list_lag_s=7200)) as box:
+        project = project_for(box, tmp_path, "rally")
+        time.pass_by(hours=3)
+        pulled(project, "rally.contacts")
+        person = box.tenant("rally").records("contacts")[0]["id"]
+        box.tenant("rally").edit("contacts", person, phone="late")
+        time.pass_by(hours=1)
+        box.faults.add(Recast(lambda _: shown), path=r"/contacts/\w", times=2)
+        assert [pulled(project, "rally.contacts").exit_code for _ in range(3)] == [1, 1, 0]
+        assert phones(project) == in_crm(box)
 
 
 def test_a_row_that_the_list_shows_late_within_the_lookback_is_seen(tmp_path: Path) -> None:

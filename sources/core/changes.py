@@ -13,6 +13,7 @@ from sources.core.errors import GoneError, ProtocolError
 from sources.core.passes import timestamp_text
 from sources.core.sessions import Session
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # some systems write the year 1 where there is no time
 _RESOLUTION = timedelta(seconds=2)  # stamps have whole seconds, and `since` may exclude its own second
 _MAX_FEED_LIMIT = 64_000
 
@@ -67,12 +68,12 @@ def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
         for entry in sorted(fresh, key=lambda each: each.seq):
             seen.add(entry.seq)
             reading.last[(entry.entity, entry.id)] = entry
-            reading.newest = max(reading.newest or entry.at, entry.at)
+            reading.newest = max(reading.newest or _EARLIEST, entry.at)
         if not fresh and (len(entries) < feed.limit or feed.limit < len(entries) < limit):
             return reading
         # An entry dated ahead of the clock must not carry the reading past those that come after it.
         now = session.client.server_time() or datetime.now(UTC)
-        following = min(max(entry.at for entry in entries), now) - _RESOLUTION
+        following = max(min(max(entry.at for entry in entries), now), _EARLIEST) - _RESOLUTION
         if following <= since and not fresh:
             limit = _raise_limit(limit)
         since = max(since, following)

@@ -29,6 +29,7 @@ _SQL_TYPES = {
 }
 _MAX_ROW_BYTES = 64 * 1024 * 1024
 _SPARE_BYTES = 1024 * 1024
+_EARLIEST = "timestamptz '1970-01-01 00:00:00+00'"  # some systems write the year 1 where there is no time
 # DuckDB writes columns that hold no null as required ones, by its statistics, and dlt rewrites such a file.
 NULLABLE = "set disabled_optimizers = 'statistics_propagation'"
 
@@ -88,7 +89,7 @@ class Typed:
     """A spool's typed form: parquet with all columns of the resource's raw table, rows in their order.
 
     `misfits` counts the values that did not fit per column, `unknown` the rows with undeclared fields;
-    `future` and `undated` count rows whose change stamp lies ahead of `now` or is missing; `newest` is the
+    `future` and `undated` count rows whose change stamp lies ahead of `now` or tells no time; `newest` is the
     newest change stamp that is not ahead.
     """
 
@@ -260,8 +261,8 @@ def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, n
     )
     stamp = next((_name(column) for column in resource.columns if column.source == resource.updated), None)
     stamp_sql = (
-        f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null),"
-        f" max({stamp}) filter ({stamp} <= ?)"
+        f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null or {stamp} < {_EARLIEST}),"
+        f" max({stamp}) filter ({stamp} between {_EARLIEST} and ?)"
         if stamp
         else "0, 0, null"
     )

@@ -12,7 +12,7 @@ bodies are completed; bulk is documented as create only and its answer has no ro
 stages have no endpoint, so their ids come from the deals; a contact's tags are one text, a company's a list.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sources.core.connector import (
@@ -173,12 +173,13 @@ ACTIVITIES = Resource(
 
 def _feed_entry(entry: Any) -> FeedEntry:
     try:
+        at = datetime.fromisoformat(entry["changedAt"])
         return FeedEntry(
             seq=int(entry["id"]),
-            entity=entry["entityType"],
+            entity=str(entry["entityType"]),
             id=str(entry["entityId"]),
-            action=entry["action"],
-            at=datetime.fromisoformat(entry["changedAt"]),
+            action=str(entry["action"]),
+            at=at if at.tzinfo else at.replace(tzinfo=UTC),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(
