@@ -195,8 +195,8 @@ def _width(text: str) -> int:
 def json_object(command: str, result: Result, *, all_rows: bool = False) -> str:
     """Give the one JSON object of a command; pure ASCII, so that it is harmless on a terminal too."""
     payload = result.payload()
-    if "rows" in payload and not all_rows:
-        payload["rows"] = payload["rows"][:MAX_ROWS]
+    if "rows" in payload:
+        payload["rows"] = list(payload["rows"] if all_rows else payload["rows"][:MAX_ROWS])
     common = {
         "command": command,
         "run_id": result.run_id,

@@ -4,16 +4,17 @@ May be repeated: a run that is booked again replaces its own entries. The journa
 deleted by the caller, once the generation is published.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
 from pipelines.pushing.identity import shown_key_sql
 from pipelines.warehouse import has_table, literal, quoted
-from sources.core.bodies import encode_json
+from sources.core.bodies import encode_lines
 from sources.core.journal import Booked, Header, Story
 
+_WRITTEN_AT_ONCE = 10_000
 _COLUMNS = (
     "{key: 'varchar', crm_id: 'varchar', action: 'varchar', status: 'varchar', sent: 'json',"
     " replaced: 'json', error: 'varchar', batch_id: 'varchar', pushed_at: 'timestamptz',"
@@ -49,10 +50,10 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
     con.execute("drop table booked")
 
 
-def _load(con: duckdb.DuckDBPyConnection, rows: Iterable[Booked], file: Path, table: str) -> None:
+def _load(con: duckdb.DuckDBPyConnection, rows: Sequence[Booked], file: Path, table: str) -> None:
     with file.open("wb") as target:
-        for row in rows:
-            target.write(encode_json(row) + b"\n")
+        for start in range(0, len(rows), _WRITTEN_AT_ONCE):
+            target.write(encode_lines(rows[start : start + _WRITTEN_AT_ONCE]))
     con.execute(
         f"create or replace temp table {table} as select * from read_json({literal(str(file))},"
         f" format = 'newline_delimited', columns = {_COLUMNS}, maximum_object_size = 268435456)"
@@ -67,16 +68,17 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
         create or replace temp table remembered as
         with accepted as (
             select key, any_value(crm_id) as crm_id, any_value(action) as action, max(pushed_at) as pushed_at,
-                coalesce(min(sent_at), max(pushed_at)) as sent_at, any_value(sent)::map(varchar, json) as sent
+                coalesce(min(sent_at), max(pushed_at)) as sent_at, any_value(sent) as sent
             from booked where status in ('created', 'updated') group by key
         )
         select accepted.key, coalesce(accepted.crm_id, ledger.crm_id) as crm_id,
-            case when ledger.key is null then accepted.sent
-                else map_concat(coalesce(ledger.sent::map(varchar, json), map()), accepted.sent) end as sent,
-            case when ledger.echo is not null then map_from_entries(list_filter(
+            case when ledger.key is null then accepted.sent else to_json(map_concat(
+                coalesce(ledger.sent::map(varchar, json), map()), accepted.sent::map(varchar, json)
+            )) end as sent,
+            case when ledger.echo is not null then to_json(map_from_entries(list_filter(
                 map_entries(ledger.echo::map(varchar, json)),
-                lambda shown: not list_contains(map_keys(accepted.sent), shown.key)
-            )) end as echo,
+                lambda shown: not list_contains(json_keys(accepted.sent), shown.key)
+            ))) end as echo,
             accepted.pushed_at, accepted.sent_at, ledger.echo_at
         from accepted
         left join roundtrip.ledger as ledger
@@ -95,8 +97,7 @@ def _remember(con: duckdb.DuckDBPyConnection, header: Header) -> None:
         """
         insert into roundtrip.ledger
             (connection, object, key, crm_id, sent, echo, run_id, pushed_at, sent_at, echo_at)
-        select $connection, $object, key, crm_id, to_json(sent), to_json(echo), $run_id, pushed_at, sent_at,
-            echo_at
+        select $connection, $object, key, crm_id, sent, echo, $run_id, pushed_at, sent_at, echo_at
         from remembered
         """,
         {**_names(header), "run_id": header.run_id},

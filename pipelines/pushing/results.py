@@ -4,10 +4,10 @@ Reads plans and journals only. Sending and booking are left to `sending`.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 from pipelines.plan import Held, Plan, entry
 from pipelines.pushing.verifying import differing
@@ -28,7 +28,7 @@ class PushResult:
     object: str
     run_id: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: Sequence[dict[str, Any]] = field(default_factory=list)
     status: str = "ok"
     exit_code: int = 0
     error: str | None = None
@@ -94,6 +94,30 @@ def close(result: PushResult, delivery: Delivery) -> None:
         result.status, result.exit_code = "refused", 3
     elif isinstance(delivery.error, ConnectorError) or any(result.counts.get(name) for name in _NOT_CLEAN):
         result.status, result.exit_code = "failed", 1
+
+
+class Entries(Sequence[dict[str, Any]]):
+    """The entries of booked rows and others; the former are made when they are looked at, and few are."""
+
+    def __init__(self, booked: Sequence[Booked], others: Sequence[dict[str, Any]]) -> None:
+        self._booked = booked
+        self._others = others
+
+    def __len__(self) -> int:
+        return len(self._booked) + len(self._others)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        each = range(len(self))[place]  # raises IndexError as a list does
+        past = each - len(self._booked)
+        return told(self._booked[each]) if past < 0 else self._others[past]
 
 
 def told(row: Booked) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from pipelines.progress import Progress
 from pipelines.pushing.guards import last_look
 from pipelines.pushing.results import (
     LOGGED,
+    Entries,
     PushResult,
     booked_held,
     close,
     held_back,
     recount,
-    told,
     unsent,
 )
 from pipelines.pushing.settling import journal_folder, publish
@@ -88,7 +88,7 @@ class _Run:
                     self._verify(courier, story, journal, delivery)
             finally:
                 journal.close()
-        result.rows = [*map(told, story.booked), *held_back(made, "unknown")]
+        result.rows = Entries(story.booked, [*held_back(made, "unknown")])
         recount(result, story, made)
         close(result, delivery)
         publish(self.warehouse, story, self._record(result), journal.path)

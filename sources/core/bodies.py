@@ -3,7 +3,7 @@
 Pure functions over records as mappings. Which fields a body must hold is each CRM module's knowledge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -21,6 +21,11 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 def encode_json(value: Any) -> bytes:
     """Encode a body; the same value always gives the same bytes, decimals go out as exact numbers."""
     return _encoder.encode(value)
+
+
+def encode_lines(values: Sequence[Any]) -> bytes:
+    """Encode values as JSON, one to a line."""
+    return _encoder.encode_lines(values)
 
 
 def decode_json(body: bytes | msgspec.Raw) -> Any:

@@ -44,7 +44,7 @@ def deliver(
         for lane, part in batches(courier, rows):
             if courier.stop.is_set():
                 break
-            flight.running[pool.submit(courier.dispatch, lane, part)] = lane, part
+            flight.running[_begin(pool, courier, lane, part)] = lane, part
             if len(flight.running) >= in_flight:
                 flight.land(wait(flight.running, return_when=FIRST_COMPLETED).done)
     except ConnectorError as error:  # of the look that a row is given before it is sent
@@ -57,6 +57,14 @@ def deliver(
     flight.land(list(flight.running))
     flight.read_ids()
     return flight.delivery
+
+
+def _begin(pool: ThreadPoolExecutor, courier: Courier, lane: Lane, rows: list[Row]) -> Future[list[Outcome]]:
+    """Hand rows to a thread, where possible as a request: made where they were just read it costs least."""
+    batch = courier.ready(lane, rows)
+    if batch is None:
+        return pool.submit(courier.dispatch, lane, rows)
+    return pool.submit(courier.carry, lane, batch)
 
 
 class _Flight:

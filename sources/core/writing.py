@@ -115,6 +115,10 @@ class Courier:
         size = self.size(lane)
         return max(size, _LOOKED_AT_ONCE) if self._is_due() else size
 
+    def ready(self, lane: Lane, rows: Sequence[Row]) -> Batch | None:
+        """Make the request of rows of one lane, None where they have to be looked at or parted before."""
+        return None if len(rows) > self.size(lane) or self._is_due() else self.batch(lane, rows)
+
     def dispatch(self, lane: Lane, rows: Sequence[Row]) -> list[Outcome]:
         """Send rows of one lane, without those that a look just before shows to be no longer as planned."""
         rows, outcomes = self._looked_at(rows)
@@ -183,8 +187,11 @@ class Courier:
         Raises what stops the whole delivery (key refused, quota, CRM out of reach, one refusal of whatever is
         sent), its rows logged. `parting` is what is known of the batch that they are a part of.
         """
-        parting = parting or Parting(rows)
-        batch = self.batch(lane, rows)
+        return self.carry(lane, self.batch(lane, rows), parting)
+
+    def carry(self, lane: Lane, batch: Batch, parting: Parting | None = None) -> list[Outcome]:
+        """Send a request that is made, and all that follows from its answer, as `send` does."""
+        rows, parting = batch.rows, parting or Parting(batch.rows)
         self.log.intent(batch)
         try:
             answer = self.request(batch.call, lane)
