@@ -78,6 +78,7 @@ class Warehouse:
         self.build = self.home / f"{path.stem}.build.duckdb"
         self._fresh = self.home / f"{path.stem}.fresh.duckdb"
         self._pending_runs = self.home / "runs.jsonl"
+        self._copied: str | None = None
 
     def exists(self) -> bool:
         """Tell whether a generation has been published."""
@@ -199,7 +200,8 @@ class Warehouse:
         taken out: a DuckDB file keeps the bytes of rows that were deleted.
         On any exception the build is thrown away and the published file stays as it was; a disk that
         is full or fails is a `ConnectorError`. The lock must be held. After the block nothing is open,
-        everything is on disk, and readers that opened the file before keep what they had.
+        everything is on disk, and readers that opened the file before keep what they had. `LockedError` where
+        another program has written to the file meanwhile, or is about to.
         """
         self.prepare_home()
         if self._is_in_place and self.exists() and not is_rewritten and size_bytes < MOST_BYTES:
@@ -247,17 +249,34 @@ class Warehouse:
             self._connect(self.path, read_only=False).close()
 
     def _copy_published(self) -> None:
+        self._copied = None
         if not self.exists():
             return
         self._take_in_log()
         with self._connect(self.path, read_only=True):  # keeps writers out while the bytes are copied
+            self._copied = self._generation_id()
             _clone(self.path, self.build)
 
     def _publish(self) -> None:
         sync(self.build)
-        self.build.replace(self.path)
+        with self._untouched():
+            self.build.replace(self.path)
         sync(self.path.parent)
         self._discard_build()
+
+    @contextlib.contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Keep writers out while the file is replaced, and what one wrote since it was copied in it."""
+        if not self.exists():
+            yield
+            return
+        with self._connect(self.path, read_only=True):
+            if self._generation_id() != self._copied or Path(f"{self.path}.wal").exists():
+                raise LockedError(
+                    f"another program has written to {self.path.name} meanwhile; nothing was published",
+                    hint="Run the same command again.",
+                )
+            yield
 
     def _discard_build(self) -> None:
         self.build.unlink(missing_ok=True)

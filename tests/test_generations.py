@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from pipelines.status import status
 from pipelines.warehouse import Warehouse, _our_tables, sql
+from sources.core.errors import LockedError
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request
 from tests.pulling import environ_of, project_for, pulled, rows
@@ -98,6 +100,27 @@ def test_an_older_warehouse_put_back_by_hand_heals_itself(tmp_path: Path) -> Non
         assert (
             rows(project, "select id, phone, _deleted_at is null from rally.contacts order by id") == healed
         )
+
+
+def write_as_another(path: Path, *, leaves_log: bool) -> None:
+    with duckdb.connect(str(path)) as other:
+        other.execute("update marts.t set x = 2")
+        if leaves_log:
+            other.execute("pragma disable_checkpoint_on_shutdown")
+
+
+@pytest.mark.parametrize("leaves_log", [False, True])
+def test_what_another_program_writes_during_a_run_is_not_thrown_away(
+    leaves_log: bool, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    with warehouse.lock("test"):
+        with warehouse.generation() as con:
+            con.execute("create table marts.t as select 1 as x")
+        with pytest.raises(LockedError, match="has written"), warehouse.generation():
+            write_as_another(warehouse.path, leaves_log=leaves_log)
+        with warehouse.generation() as con:
+            assert con.execute("select x from marts.t").fetchall() == [(2,)]
 
 
 def test_notes_of_runs_on_another_file_say_nothing_about_one_put_back(tmp_path: Path) -> None:
