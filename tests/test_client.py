@@ -101,6 +101,45 @@ def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPa
         assert client.get("/contacts").status == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SSL_CERT_FILE", "/none"), ("HTTPS_PROXY", "gopher://me:secret@proxy"), ("HTTPS_PROXY", "::")],
+)
+def test_an_environment_that_allows_no_connection_is_one_line_without_its_values(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with (
+        Client(connection="relm", base_url="https://relm.invalid", auth=None) as client,
+        pytest.raises(ConfigError, match=rf"^relm contacts: .*{name}") as found,
+    ):
+        client.get("/contacts", resource="contacts")
+    assert value not in str(found.value)
+    assert found.value.__cause__ is None
+
+
+def test_a_place_too_long_for_an_address_is_a_protocol_error() -> None:
+    with serving(WHOLE) as (_, client), pytest.raises(ProtocolError, match="cannot be written"):
+        client.get("/contacts", {"cursor": "x" * 70_000})
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (r"cut \ud83d", r"cut \ud83d"),
+        (r"\uDE00 late", r"\uDE00 late"),
+        (r"\ud83d\ud83d\ude00", "\\ud83d\N{GRINNING FACE}"),
+        (r"\\ud83d\ud83d", r"\ud83d\ud83d"),
+    ],
+)
+def test_half_a_character_is_kept_as_it_was_written(sent: str, kept: str) -> None:
+    with serving(reply(body=f'{{"name": "{sent}", "other": "\\u00e9 \\ud83d\\ude00"}}'.encode())) as (
+        _,
+        client,
+    ):
+        assert client.get("/contacts").json() == {"name": kept, "other": "\u00e9 \N{GRINNING FACE}"}
+
+
 def test_the_servers_time_is_its_date_and_what_passed_since() -> None:
     clock = TurnedClock()
     date = datetime(2026, 3, 1, 12, tzinfo=UTC)

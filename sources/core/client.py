@@ -70,6 +70,10 @@ _NOT_PROCESSED = frozenset({425, 429})
 _MAX_REDIRECTS = 3
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id")
 _QUOTA_CODES = frozenset({"quota_exceeded", "spend_cap_reached"})
+# In JSON: a character of two halves, half of one (a group), any other escape.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB]%s\\u[dD][c-fC-F]%s|(\\u[dD][89a-fA-F]%s)|\\." % ((rb"[0-9a-fA-F]{2}",) * 3)
+)
 _NO_PARAMS: tuple[tuple[str, str], ...] = ()
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -102,6 +106,8 @@ class Answer:
             shape = presentable(str(error), None)
             raise self._broken(f"the answer has another shape than documented: {shape}", "") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if (mended := _with_halves_as_text(self.body)) != self.body:
+                return replace(self, body=mended).json(type)
             raise self._broken("the answer is not JSON", "") from None
 
     def _broken(self, what: str, hint: str) -> ProtocolError:
@@ -279,7 +285,10 @@ class Client:
         answer = None
         try:
             answer = self._receive(call)
-        except httpx.HTTPError as cause:
+        except ConfigError as error:  # of this machine's own; nothing was sent
+            error.connection, error.resource = self.connection, call.resource
+            return _Failure(error, is_open=False)
+        except (httpx.HTTPError, httpx.InvalidURL) as cause:
             self._log(call, "no answer")
             return self._lost(call, cause)
         finally:
@@ -381,8 +390,8 @@ class Client:
         is_used_up = code in _QUOTA_CODES or ("quota" in reason.lower() and not is_timed)
         return QuotaError if is_used_up and issubclass(kind, RateLimitError) else kind
 
-    def _lost(self, call: _Call, cause: httpx.HTTPError) -> _Failure:
-        if isinstance(cause, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+    def _lost(self, call: _Call, cause: httpx.HTTPError | httpx.InvalidURL) -> _Failure:
+        if isinstance(cause, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
             # httpx quotes the header at fault, which may be the key: its error is not kept.
             error = self._error(ProtocolError, "the request cannot be written as HTTP", call)
             return _Failure(error, is_open=False)
@@ -464,6 +473,14 @@ _WHAT: tuple[tuple[type[ConnectorError], str], ...] = (
     (RateLimitError, "too many requests"),
     (UnavailableError, "the CRM could not answer"),
 )
+
+
+def _with_halves_as_text(body: bytes) -> bytes:
+    """Make of half a character, which no text can hold, the six characters that it was written with.
+
+    Servers send one that cut texts within an emoji.
+    """
+    return _ESCAPES.sub(lambda found: b"\\" + found[0] if found[1] else found[0], body)
 
 
 @functools.cache

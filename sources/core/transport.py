@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from sources.core.auth import is_loopback
+from sources.core.errors import ConfigError
 
 _MOST = 64  # requests at once; more wait for their turn
 
@@ -39,7 +40,10 @@ class Transport:
 
     @contextlib.contextmanager
     def send(self, request: httpx.Request) -> Iterator[httpx.Response]:
-        """Send a request as it is; the answer's body may be read within the block."""
+        """Send a request as it is; the answer's body may be read within the block.
+
+        `ConfigError` where the environment names authorities or proxies that cannot be used.
+        """
         with self._turns:
             http = self._take()
             try:
@@ -60,12 +64,19 @@ class Transport:
             return self._open()
 
     def _open(self) -> httpx.Client:
-        http = httpx.Client(
-            verify=_authorities(self._base_url),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=not is_loopback(self._base_url),  # for the proxies; none stands before this machine
-        )
+        try:
+            http = httpx.Client(
+                verify=_authorities(self._base_url),
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                trust_env=not is_loopback(self._base_url),  # for the proxies; none stands before this machine
+            )
+        except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+            # Not with its words, nor as the cause: an address of a proxy may hold a password.
+            raise ConfigError(
+                f"the environment's settings for connections cannot be used ({type(error).__name__})",
+                hint="Check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and ALL_PROXY.",
+            ) from None
         self._opened.append(http)
         return http
 
