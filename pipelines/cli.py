@@ -1,6 +1,5 @@
 """The command line: `roundtrip COMMAND`. The commands themselves stand in `pipelines.commands`."""
 
-import contextlib
 import gc
 import io
 import os
@@ -90,8 +89,12 @@ def run() -> NoReturn:
     """
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads them any more
+        try:
             stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # nobody reads it any more
+        except OSError:
+            code = code or 1
     os._exit(code)
 
 

@@ -102,7 +102,8 @@ def failure(command: str, error: BaseException) -> render.Failure:
 
 
 def end(command: str, result: render.Result, *, as_json: bool = False, all_rows: bool = False) -> int:
-    """Print a result; a reader that has gone away does not change how the command ended."""
+    """Print a result; a reader that has gone away does not change how the command ended, a full disk does."""
+    lost: list[str] = []
     try:
         if as_json:
             print(render.json_object(command, result, all_rows=all_rows))
@@ -111,10 +112,13 @@ def end(command: str, result: render.Result, *, as_json: bool = False, all_rows:
         sys.stdout.flush()
     except BrokenPipeError:
         leave_stdout()
+    except OSError as error:
+        leave_stdout()
+        lost = [f"the result could not be written to standard output ({error.strerror})"]
     with contextlib.suppress(OSError):
-        for line in render.error_lines(result):
+        for line in (*render.error_lines(result), *lost):
             print(line, file=sys.stderr, flush=True)
-    return result.exit_code
+    return result.exit_code or len(lost)
 
 
 def moment_of(since: str | None) -> datetime | None:
