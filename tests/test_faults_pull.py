@@ -138,8 +138,11 @@ def test_a_key_revoked_in_mid_run_ends_with_exit_3_and_keeps_what_arrived(tmp_pa
 
 def test_a_key_without_permission_for_all_that_was_asked_ends_with_exit_3(tmp_path: Path) -> None:
     with Sandbox(records=20) as box:
-        box.faults.add(Status(403), times=None)
-        assert pulled(project_for(box, tmp_path, "rally")).exit_code == 3
+        box.faults.add(Status(403), crm="rally", times=None)
+        project = project_for(box, tmp_path, "rally", "relm")
+        assert pulled(project, "rally").exit_code == 3
+        assert pulled(project, "rally", "relm.contacts").exit_code == 3
+        assert count(project, "relm.contacts") == 20
 
 
 # -- the disk and the lock -----------------------------------------------------------------------

@@ -21,12 +21,17 @@ class PullResult:
         if self.interrupted:
             return 130
         errors = [reading.error for reading in self.readings if reading.error]
-        refused = [error for error in errors if isinstance(error, AuthError)]
-        if any(error.status == 401 for error in refused) or (refused and len(refused) == len(self.readings)):
+        is_key_refused = any(isinstance(error, AuthError) and error.status == 401 for error in errors)
+        if is_key_refused or any(map(self._may_nothing, {reading.connection for reading in self.readings})):
             return 3
         if any(isinstance(error, GuardError) for error in errors):
             return 5
         return 1 if errors else 0
+
+    def _may_nothing(self, connection: str) -> bool:
+        """Tell whether a CRM refused all that was asked of it and is there."""
+        asked = [each for each in self.readings if each.connection == connection and not each.absent]
+        return bool(asked) and all(isinstance(each.error, AuthError) for each in asked)
 
     @property
     def status(self) -> str:
