@@ -168,7 +168,7 @@ def _now(field: MappedField) -> str:
     trusts_sent = f"is_sent{n} and not is_echoed{n} and not is_looked" if field.readable else f"is_sent{n}"
     return (
         f"case when {trusts_sent} then s{n} else c{n} end as c{n},"
-        f" case when {trusts_sent} then s{n} when is_echoed{n} then shown{n}"
+        f" case when not is_sent{n} then null when {trusts_sent} then s{n} when is_echoed{n} then shown{n}"
         f" when {is_echo(f's{n}', f'c{n}')} then c{n} else s{n} end as e{n}"
     )
 
