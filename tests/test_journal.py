@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.pushing.booking import book, is_booked
+from pipelines.pushing.results import Entries
 from pipelines.warehouse import RunRecord, Warehouse, record_run
 from sources.core.connector import Call, Outcome, Row
 from sources.core.errors import ProtocolError
-from sources.core.journal import Booked, Header, Journal, Story, left_over, read, remove
+from sources.core.journal import Booked, Header, Journal, Story, left_over, read, remove, values_of
 from sources.core.writing import Batch
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -136,6 +137,30 @@ def test_a_damaged_line_is_an_error_that_names_the_file(journal: Journal) -> Non
         file.write(b"garbage\n")
     with pytest.raises(ProtocolError, match=journal.path.name):
         read(journal.path)
+
+
+def test_a_value_that_is_not_text_any_more_is_damage_too(journal: Journal) -> None:
+    journal.intent(batch("b1", row(1, x="whole")))
+    journal.outcome("b1", [Outcome(1, "created")], at=AT)
+    journal.path.write_bytes(journal.path.read_bytes().replace(b"whole", b"wh\xffle"))
+    with pytest.raises(ProtocolError, match="damaged"):
+        read(journal.path)
+
+
+def test_booked_values_are_read_exactly_when_somebody_asks(journal: Journal) -> None:
+    journal.intent(batch("b1", row(1, x=Decimal("12.50"))))
+    journal.outcome("b1", [Outcome(1, "created")], at=AT)
+    (landed,) = told(journal.path).booked
+    assert values_of(landed.sent)["x"] == Decimal("12.50")
+
+
+def test_the_entries_of_a_result_are_a_list_of_booked_rows_and_others() -> None:
+    rows = [booked(f"p{each}@x.co", {}) for each in range(3)]
+    entries = Entries(rows, [{"key": "other"}])
+    keys = [f"p{each}@x.co" for each in range(3)] + ["other"]
+    assert [each["key"] for each in entries] == keys
+    assert [each["key"] for each in entries[1:]] == keys[1:]
+    assert (entries[-1], entries[0]["key"], len(entries)) == ({"key": "other"}, keys[0], 4)
 
 
 def test_left_over_journals_are_found_and_removed(journal: Journal) -> None:

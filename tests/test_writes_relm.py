@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sources.core.bodies import decode_json
+from sources.core.bodies import decode_json, with_fields
 from sources.core.connector import Connection, Registry, Row
 from sources.core.errors import ConfigError, UnavailableError
 from sources.relm.classic import CONTRACT
@@ -33,6 +37,26 @@ def relm(tmp_path: Path) -> Iterator[Open]:
             return stack.enter_context(door(tmp_path, "relm", switches=wanted))
 
         yield make
+
+
+PLAIN = st.sampled_from(["name", "phone", "end."])
+DOTTED = st.sampled_from(["metadata.a", "metadata.b.c", "metadata.", "address.city"])
+
+
+@given(
+    record=st.dictionaries(
+        st.sampled_from(["name", "metadata", "address"]),
+        st.one_of(st.none(), st.text(max_size=2), st.dictionaries(st.sampled_from("ab"), st.integers())),
+    ),
+    fields=st.dictionaries(PLAIN | DOTTED, st.integers()),
+)
+def test_fields_laid_over_a_record_at_once_are_as_if_laid_one_by_one(
+    record: dict[str, Any], fields: dict[str, int]
+) -> None:
+    before = deepcopy(record)
+    one_by_one = reduce(lambda whole, each: with_fields(whole, dict([each])), fields.items(), record)
+    assert with_fields(record, fields) == one_by_one
+    assert record == before
 
 
 def spoil(crm: Door, fault: Action, method: str = "POST", times: int = 1) -> Rule:
