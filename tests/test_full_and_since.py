@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
@@ -65,6 +66,24 @@ def test_a_full_pull_sets_a_mark_right_that_was_ahead(tmp_path: Path) -> None:
         damage(project, "update roundtrip.resource_state set watermark = '2099-01-01'")
         pulled(project, "rally.contacts", full=True)
         assert rows(project, "select watermark < now() from roundtrip.resource_state") == [(True,)]
+
+
+@pytest.mark.parametrize("crm", ["rally", "relm"])
+def test_marks_that_a_wrong_clock_has_set_far_ahead_are_not_believed(crm: str, tmp_path: Path) -> None:
+    marks = ("watermark", "feed_watermark", "last_full_at")
+    with Sandbox(records=60) as box:
+        project = project_for(box, tmp_path, crm)
+        pulled(project, f"{crm}.contacts")
+        for mark in marks:
+            damage(
+                project, f"update roundtrip.resource_state set {mark} = '2099-01-01' where {mark} is not null"
+            )
+        first, second = (row["id"] for row in box.tenant(crm).records("contacts")[:2])
+        box.tenant(crm).edit("contacts", first, phone="new")
+        box.tenant(crm).delete("contacts", second)
+        pulled(project, f"{crm}.contacts")
+        assert rows(project, f"select phone from {crm}.contacts where id = ?", first) == [("new",)]
+        assert rows(project, f"select id from {crm}.contacts where _deleted_at is not null") == [(second,)]
 
 
 def test_since_reads_the_window_again_and_moves_nothing_but_rows(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def _strategy(reading: Reading, *, full: bool, now: datetime) -> str:
 
 
 def _must_read_all(reading: Reading, now: datetime, progress: Progress) -> bool:
-    if reading.state.watermark is None:
+    mark = reading.state.watermark
+    if mark is None or mark > now + _SWEEP_EVERY:  # a clock was wrong when it was set: nothing would be seen
         return True
     if reading.has_feed and reading.state.feed_watermark is not None:
         return reading.state.last_full_at is None or _feed_is_too_old(reading, now, progress)
@@ -83,4 +84,4 @@ def _feed_is_too_old(reading: Reading, now: datetime, progress: Progress) -> boo
 
 def _sweep_is_due(reading: Reading, now: datetime) -> bool:
     last = reading.state.last_full_at
-    return last is None or now - last >= _SWEEP_EVERY
+    return last is None or abs(now - last) >= _SWEEP_EVERY
