@@ -79,6 +79,17 @@ def test_a_missing_record_that_the_crm_still_knows_is_not_marked(tmp_path: Path)
         assert (result["rows"], result["deleted"], gone(project, "relm")) == (59, 0, set())
 
 
+def test_a_record_whose_id_must_be_escaped_in_an_address_is_found_gone(tmp_path: Path) -> None:
+    with Sandbox(records=60, relm=HIDDEN) as box:
+        project = project_for(box, tmp_path, "relm")
+        odd = Recast(lambda body: body | {"data": [row | {"id": "a b?c#\n"} for row in body["data"][:1]]})
+        box.faults.add(odd, path=r"/contacts\?", times=None)
+        pulled(project, "relm.contacts")
+        box.faults.clear()
+        assert pulled(project, "relm.contacts", accept_deletes=True).exit_code == 0
+        assert gone(project, "relm") == {"a b?c#\n"}
+
+
 def test_where_single_records_cannot_be_asked_for_a_second_pass_must_agree(tmp_path: Path) -> None:
     with Sandbox(records=60) as box:
         project = project_for(box, tmp_path, "ralivi")

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import duckdb
 
@@ -110,7 +111,7 @@ def _fetch_one(reading: Reading, record_id: str, spool: Spool) -> None:
     assert reading.resource.one is not None
     try:
         answer = reading.session.client.get(
-            reading.resource.one.format(id=record_id), resource=reading.resource.name
+            reading.resource.one.format(id=quote(record_id, safe="")), resource=reading.resource.name
         )
     except GoneError:
         return

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -179,7 +180,7 @@ def is_gone(session: Session, resource: Resource, record_id: str) -> bool:
     """Ask for one record; only a 404 or 410 says that it is gone."""
     assert resource.one is not None
     try:
-        session.client.get(resource.one.format(id=record_id), resource=resource.name)
+        session.client.get(resource.one.format(id=quote(record_id, safe="")), resource=resource.name)
     except GoneError:
         return True
     return False
