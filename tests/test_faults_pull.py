@@ -14,7 +14,7 @@ from pipelines.status import status
 from sources.core.errors import ConfigError, LockedError
 from sources.core.pacing import SYSTEM_CLOCK
 from sources.sandbox import Sandbox
-from sources.sandbox.exchange import Request
+from sources.sandbox.exchange import Request, Response
 from sources.sandbox.faults import (
     Action,
     Drip,
@@ -77,6 +77,26 @@ def test_a_fault_that_stays_fails_its_resource_alone_with_exit_1(fault: str, tmp
         assert entry["error"].startswith("rally contacts: ")
         if fault != "429 for an hour":  # that gate holds for the whole connection
             assert part(result, "rally.companies")["status"] == "ok"
+
+
+@dataclass(frozen=True)
+class NotUnicode(Action):
+    """Write the first letters in another encoding."""
+
+    def turned(self, response: Response) -> Response:
+        return Response(response.status, response.body.replace(b"example", b"\xe9xample"), response.headers)
+
+
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+def test_rows_that_are_no_unicode_fail_their_resource_alone(crm: str, tmp_path: Path) -> None:
+    with Sandbox(records=20) as box:
+        project = project_for(box, tmp_path, crm)
+        box.faults.add(NotUnicode(), path=r"/contacts\?", times=None)
+        result = pulled(project, f"{crm}.contacts", f"{crm}.companies")
+        assert [part(result, f"{crm}.{name}")["status"] for name in ("contacts", "companies")] == [
+            "failed",
+            "ok",
+        ]
 
 
 PASSING: dict[str, Action] = {

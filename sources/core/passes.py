@@ -9,7 +9,7 @@ import msgspec
 
 from sources.core.client import Answer
 from sources.core.connector import Resource, Scope, Since
-from sources.core.errors import ConnectorError, GoneError, RefusedError
+from sources.core.errors import ConnectorError, GoneError, ProtocolError, RefusedError
 from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
 
@@ -173,7 +173,12 @@ def _probe_rows(
         id_field=resource.key,
     )
     first = next(iter(steps), None)
-    return [msgspec.json.decode(row) for row in first.rows] if first else []
+    try:
+        return [msgspec.json.decode(row) for row in first.rows] if first else []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ProtocolError(
+            "a row is not JSON", connection=session.connection.name, resource=resource.name
+        ) from None
 
 
 def is_gone(session: Session, resource: Resource, record_id: str) -> bool:
