@@ -13,7 +13,8 @@ from pipelines.warehouse import Warehouse, _our_tables, sql
 from sources.core.errors import LockedError
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request
-from tests.pulling import environ_of, project_for, pulled, rows
+from sources.sandbox.vivre_rules import VivreSwitches
+from tests.pulling import environ_of, part, project_for, pulled, rows
 from tests.warm import WarmRuns
 
 # Contacts and companies get the same number in one run, so a reader that sees two numbers sees half a run.
@@ -191,3 +192,23 @@ def test_status_shows_what_was_counted_the_mark_and_the_last_error(
         assert 0 <= shown["freshness_s"] < 120
         assert shown["watermark"] is not None
         assert shown["last_success"] is not None
+
+
+def test_status_shows_how_often_a_list_that_moved_was_read_again(tmp_path: Path) -> None:
+    with Sandbox(records=60, vivre=VivreSwitches(max_limit=10)) as box:
+        project = project_for(box, tmp_path, "vivre")
+        pulled(project, "vivre.contacts")
+        people = [row["id"] for row in box.tenant("vivre").records("contacts")]
+        seen: list[Request] = []
+
+        def shrink(request: Request) -> None:
+            seen.append(request)
+            if len(seen) == 4:  # rows of pages that were read go, more than pages overlap by
+                for person in people[:15] + people[-15:]:  # whichever end the list begins with
+                    box.tenant("vivre").delete("contacts", person)
+
+        box.before_list = shrink
+        counts = part(pulled(project, "vivre.contacts", accept_deletes=True), "vivre.contacts")["counts"]
+        (shown,) = status(project).connections[0]["resources"]
+        assert shown["counts"] == counts
+        assert counts["repairs"] >= 1
