@@ -63,15 +63,21 @@ def test_many_rows_with_one_stamp_at_the_watermark_are_all_seen(tmp_path: Path) 
         assert phones(project) == in_crm(box)
 
 
+def edited_out_of_sight(box: Sandbox, project: Project, time: TurnedTime) -> str:
+    """Change a record, an hour ago, whose list shows changes after two."""
+    time.pass_by(hours=3)
+    pulled(project, "rally.contacts")
+    person: str = box.tenant("rally").records("contacts")[0]["id"]
+    box.tenant("rally").edit("contacts", person, phone="late")
+    time.pass_by(hours=1)
+    return person
+
+
 def test_a_row_that_the_list_shows_late_is_asked_for_since_the_feed_knows_it(tmp_path: Path) -> None:
     time = TurnedTime(whole_second())
     with Sandbox(records=5, now=time, rally=RallySwitches(list_lag_s=7200)) as box:
         project = project_for(box, tmp_path, "rally")
-        time.pass_by(hours=3)
-        pulled(project, "rally.contacts")
-        person = box.tenant("rally").records("contacts")[0]["id"]
-        box.tenant("rally").edit("contacts", person, phone="late")
-        time.pass_by(hours=1)
+        person = edited_out_of_sight(box, project, time)
         pulled(project, "rally.contacts")
         assert phones(project)[person] == "late"
 
@@ -96,11 +102,7 @@ def test_a_record_asked_for_alone_that_is_not_shown_fails_the_resource_and_store
     time = TurnedTime(whole_second())
     with Sandbox(records=5, now=time, rally=RallySwitches(list_lag_s=7200)) as box:
         project = project_for(box, tmp_path, "rally")
-        time.pass_by(hours=3)
-        pulled(project, "rally.contacts")
-        person = box.tenant("rally").records("contacts")[0]["id"]
-        box.tenant("rally").edit("contacts", person, phone="late")
-        time.pass_by(hours=1)
+        edited_out_of_sight(box, project, time)
         box.faults.add(Recast(lambda _: shown), path=r"/contacts/\w", times=2)
         assert [pulled(project, "rally.contacts").exit_code for _ in range(3)] == [1, 1, 0]
         assert phones(project) == in_crm(box)
