@@ -178,7 +178,7 @@ def _feed_entry(entry: Any) -> FeedEntry:
             seq=int(entry["id"]),
             entity=str(entry["entityType"]),
             id=str(entry["entityId"]),
-            action=str(entry["action"]),
+            action=entry["action"],
             at=at if at.tzinfo else at.replace(tzinfo=UTC),
         )
     except (KeyError, TypeError, ValueError) as error:
