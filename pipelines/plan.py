@@ -31,8 +31,9 @@ from pipelines.settings import Project, Sync
 from pipelines.warehouse import Warehouse, columns_in, has_table
 from sources import load
 from sources.core.bodies import with_fields
-from sources.core.connector import Connection, Contract, Kind, Resource, Row, Write
+from sources.core.connector import Connection, Contract, Kind, Resource, Write
 from sources.core.journal import left_over
+from sources.core.rows import Row
 
 __all__ = ["Held", "Plan", "PlanResult", "check_guard", "make_plan", "plan", "show"]
 

@@ -15,8 +15,9 @@ from pipelines.push import PushResult, push
 from pipelines.settings import load_project
 from pipelines.warehouse import Warehouse
 from sources import load
-from sources.core.connector import Action, Lane, Match, Outcome, Row, Write
+from sources.core.connector import Lane, Write
 from sources.core.delivering import Delivery, deliver
+from sources.core.rows import Action, Match, Outcome, Row
 from sources.core.sessions import Session, open_session
 from sources.core.writing import Batch, Courier
 from sources.sandbox import Sandbox

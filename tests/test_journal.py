@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pipelines.pushing.booking import book, is_booked
 from pipelines.pushing.results import Entries
 from pipelines.warehouse import RunRecord, Warehouse, record_run
-from sources.core.connector import Call, Outcome, Row
+from sources.core.connector import Call
 from sources.core.errors import ProtocolError
 from sources.core.journal import Booked, Header, Journal, Story, left_over, read, remove, values_of
+from sources.core.rows import Outcome, Row
 from sources.core.writing import Batch
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,7 +11,8 @@ from pipelines import render
 from pipelines.plan import PlanResult
 from pipelines.pushing.forecast import Forecast, Shape, forecast
 from pipelines.pushing.reasons import REASONS, code_of
-from sources.core.connector import Connection, Match, Row
+from sources.core.connector import Connection
+from sources.core.rows import Match, Row
 from tests.pushing import Desk
 
 README = (Path(sources.__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -3,9 +3,9 @@
 import pytest
 
 from sources.core.client import Answer
-from sources.core.connector import Outcome, Row
 from sources.core.errors import ProtocolError
 from sources.core.lanes import decode_change, decode_single
+from sources.core.rows import Outcome, Row
 
 NEW = Row(1, "k", None, "create", {"title": "Pier", "note": None})
 KNOWN = Row(1, "k", "d1", "update", {"title": "Pier"}, {"title": "Quay"})

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from sources.core.connector import Row
 from sources.core.errors import AuthError
 from sources.core.journal import Header, Journal, left_over, read
+from sources.core.rows import Row
 from sources.core.sessions import open_session
 from sources.core.writing import Courier
 from sources.rally import CONNECTOR as RALLY

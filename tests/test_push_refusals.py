@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.core.connector import Outcome, Row
 from sources.core.parting import Parting
+from sources.core.rows import Outcome, Row
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import Status
 from sources.sandbox.rally_rules import RallySwitches

@@ -44,7 +44,9 @@ LIGHT = ABOVE_COMMANDS - {"pipelines.demo"} | {
     )
 }
 # All others stand between: 2.
-CORE_ORDER = {"errors": 0, "connector": 1, "reading": 3, "writing": 3, "delivering": 4, "journal": 4} | {
+CORE_ORDER = {"errors": 0, "rows": 0, "connector": 1, "reading": 3, "writing": 3} | {
+    "delivering": 4,
+    "journal": 4,
     "incoming": 5,
     "loads": 5,
     "destination": 5,

@@ -7,11 +7,12 @@ from typing import Any
 
 import duckdb
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.core.connector import CursorPages, Resource, columns
-from sources.core.spool import Spool, Typed, type_rows
+from sources.core.spool import Spool, SpoolError, Typed, type_rows
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 THINGS = Resource(
@@ -108,6 +109,14 @@ def test_hostile_and_very_long_texts_arrive_intact(tmp_path: Path) -> None:
     ]
     _, rows = typed(tmp_path, *({"id": str(place), "name": text} for place, text in enumerate(texts)))
     assert [row["name"] for row in rows] == texts
+
+
+def test_text_that_is_not_utf8_is_told_as_the_crms_fault(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "rows.ndjson")
+    spool.append([msgspec.Raw(b'{"id": "1", "name": "M\xe4rz"}')])
+    spool.close()
+    with pytest.raises(SpoolError, match="sent text that is not UTF-8"):
+        type_rows([spool.path], THINGS, tmp_path / "rows.parquet", now=NOW)
 
 
 def test_a_row_written_over_several_lines_stays_one_row(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from sources.core.bodies import decode_json
 from sources.core.client import Answer
-from sources.core.connector import Connection, Outcome, Row
+from sources.core.connector import Connection
 from sources.core.errors import UncertainError
+from sources.core.rows import Outcome, Row
 from sources.rally import CONTRACT
 from sources.rally.lanes import decode_bulk
 from sources.sandbox import Sandbox

@@ -11,8 +11,8 @@ import pytest
 
 from sources.core.bodies import decode_json
 from sources.core.client import Answer
-from sources.core.connector import Row
 from sources.core.errors import ConfigError
+from sources.core.rows import Row
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Html, Reset
 from sources.sandbox.reevo_switches import ReevoSwitches

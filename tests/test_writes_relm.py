@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources.core.bodies import decode_json, with_fields
-from sources.core.connector import Connection, Registry, Row
+from sources.core.connector import Connection, Registry
 from sources.core.errors import ConfigError, UnavailableError
+from sources.core.rows import Row
 from sources.relm.classic import CONTRACT
 from sources.relm.classic_fields import create_fields
 from sources.sandbox import Sandbox

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sources.core.bodies import decode_json, encode_json
 from sources.core.client import Answer
-from sources.core.connector import Outcome, Row
 from sources.core.errors import QuotaError
+from sources.core.rows import Outcome, Row
 from sources.relm.modern_results import decode_batch
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources.core.bodies import decode_json
-from sources.core.connector import Row
 from sources.core.errors import ConfigError
+from sources.core.rows import Row
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset
 from sources.sandbox.vivre_rules import VivreSwitches

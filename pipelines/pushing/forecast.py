@@ -10,8 +10,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sources import load
-from sources.core.connector import Connection, Contract, Row
+from sources.core.connector import Connection, Contract
 from sources.core.pacing import SHARE
+from sources.core.rows import Row
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan

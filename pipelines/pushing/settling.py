@@ -13,9 +13,9 @@ from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, record_run
 from sources import load
 from sources.core import journal as journals
-from sources.core.connector import Outcome
 from sources.core.errors import ConfigError
 from sources.core.journal import Journal, Story
+from sources.core.rows import Outcome
 from sources.core.sessions import open_session
 from sources.core.writing import Courier
 

@@ -20,10 +20,11 @@ from pipelines.settings import Project, Sync
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, record_run
 from sources import load
 from sources.core.bodies import decode_json
-from sources.core.connector import Connection, Outcome, Row, Write
+from sources.core.connector import Connection, Write
 from sources.core.errors import RefusedError
 from sources.core.journal import Booked, Header, NoJournal, Story
 from sources.core.lanes import DELETE
+from sources.core.rows import Outcome, Row
 from sources.core.sessions import open_session
 from sources.core.writing import Courier
 

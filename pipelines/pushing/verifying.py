@@ -10,9 +10,10 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from sources.core.bodies import is_echo, value_at
-from sources.core.connector import Row, Sight, Write
+from sources.core.connector import Write
 from sources.core.errors import ConnectorError
 from sources.core.journal import Booked, Journal, Story, values_of
+from sources.core.rows import Row, Sight
 from sources.core.sights import is_readable
 from sources.core.writing import Courier
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from sources.core.connector import Lane, Outcome, Row, Verdict
+from sources.core.connector import Lane
 from sources.core.errors import AuthError, ConnectorError
 from sources.core.lanes import DELETE
+from sources.core.rows import Outcome, Row, Verdict
 from sources.core.writing import Courier
 
 _VERDICT = attrgetter("verdict")

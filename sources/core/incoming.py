@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from sources.core.bodies import is_same, value_at
-from sources.core.connector import Row, Sight, Write, snake_case
+from sources.core.connector import Write, snake_case
 from sources.core.errors import ConfigError
+from sources.core.rows import Row, Sight
 from sources.core.sessions import Session
 from sources.core.sights import is_readable
 

@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 
 from sources.core.bodies import decode_json, encode_json
-from sources.core.connector import Action, Call, Match, Outcome, Row
+from sources.core.connector import Call
 from sources.core.errors import ProtocolError
+from sources.core.rows import Action, Match, Outcome, Row
 from sources.core.writing import Batch
 
 VERSION = 2

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sources.core.bodies import is_echo, value_at
-from sources.core.connector import Call, Connection, Lane, Outcome, Row, Sight, Verdict, Writable
+from sources.core.connector import Call, Connection, Lane, Writable
 from sources.core.errors import GoneError
+from sources.core.rows import Outcome, Row, Sight, Verdict
 
 if TYPE_CHECKING:
     from sources.core.client import Answer, Client

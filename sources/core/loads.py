@@ -13,11 +13,11 @@ from typing import Any
 
 from sources.core import journal as journals
 from sources.core.bodies import encode_json
-from sources.core.connector import Row
 from sources.core.delivering import deliver
 from sources.core.errors import ConfigError
 from sources.core.incoming import Held, Incoming, key_of
 from sources.core.journal import Header, Journal, Story, values_of
+from sources.core.rows import Row
 from sources.core.sessions import Session
 from sources.core.writing import Courier
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sources.core.bodies import is_echo, moment_of, value_at
 from sources.core.client import Client
-from sources.core.connector import Row, Sight
+from sources.core.rows import Row, Sight
 
 # From the time a look reaches back to, which lies two minutes before the sending: one minute after it.
 _QUIET = timedelta(minutes=3)

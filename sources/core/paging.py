@@ -290,7 +290,7 @@ class _OffsetWalk(Walk):
 
     def _next_window(self) -> int:
         """Widen the window where pages are waited for, by far less than was read: the end may be near."""
-        most = max(_EAGER, self.pages // 4) if self._is_late else max(_EAGER, self._window)
+        most = max(_EAGER, self.pages // 3) if self._is_late else max(_EAGER, self._window)
         return min(self._ahead.in_flight, self._window + 2, most)
 
     def _drop_queue(self) -> None:

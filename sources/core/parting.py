@@ -6,7 +6,7 @@ Pure bookkeeping; the requests are `writing`'s.
 import re
 from collections.abc import Sequence
 
-from sources.core.connector import Outcome, Row
+from sources.core.rows import Outcome, Row
 
 _MOST_ALONE = (
     2  # rows refused alone for one reason, with nothing landed, before rows from elsewhere are tried

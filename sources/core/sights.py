@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sources.core.bodies import is_echo, is_same, value_at
-from sources.core.connector import Outcome, Row, Sight, Verdict, Write
+from sources.core.connector import Write
+from sources.core.rows import Outcome, Row, Sight, Verdict
 
 GONE = "gone"
 EDITED = "edited_since_plan"

@@ -114,14 +114,30 @@ def type_rows(
 
     Rows keep their order, and no row is dropped here. Raises `SpoolError`.
     """
-    with _writing(), duckdb.connect(config={"threads": 1}) as con:
-        con.execute("set TimeZone = 'UTC'")
-        con.execute(NULLABLE)
-        con.execute(
-            f"copy ({_typed_sql(spools, resource, widest)}) to {_text(str(target))}"
-            " (format parquet, compression uncompressed)"
-        )
-        return _summary(con, resource, target, now)
+    try:
+        with _writing(), duckdb.connect(config={"threads": 1}) as con:
+            con.execute("set TimeZone = 'UTC'")
+            con.execute(NULLABLE)
+            con.execute(
+                f"copy ({_typed_sql(spools, resource, widest)}) to {_text(str(target))}"
+                " (format parquet, compression uncompressed)"
+            )
+            return _summary(con, resource, target, now)
+    except SpoolError as error:
+        if all(map(_is_utf8, spools)):
+            raise
+        raise SpoolError(
+            "the CRM sent text that is not UTF-8, which JSON asks for",
+            hint="Tell its support; the rows of this list stay as they were.",
+        ) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return all(line is not None for line in lines)
+    except (OSError, UnicodeDecodeError) as error:
+        return isinstance(error, OSError)
 
 
 @contextlib.contextmanager

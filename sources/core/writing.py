@@ -13,7 +13,7 @@ from itertools import count
 from typing import Protocol
 
 from sources.core.client import Answer
-from sources.core.connector import Call, Lane, Outcome, Row, Sight, Verdict, Write
+from sources.core.connector import Call, Lane, Write
 from sources.core.errors import (
     AuthError,
     ConfigError,
@@ -28,6 +28,7 @@ from sources.core.errors import (
 from sources.core.lanes import Look
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.parting import Parting
+from sources.core.rows import Outcome, Row, Sight, Verdict
 from sources.core.sessions import Session
 from sources.core.sights import judge, row_without, still_planned, unedited
 

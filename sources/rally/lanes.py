@@ -12,10 +12,11 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
-from sources.core.connector import Call, Connection, Outcome, Row, Sight, Verdict
+from sources.core.connector import Call, Connection
 from sources.core.errors import GoneError
 from sources.core.lanes import landed, left_open, path_of
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
+from sources.core.rows import Outcome, Row, Sight, Verdict
 
 BULK_SIZE = 100
 

@@ -10,8 +10,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from sources.core.bodies import encode_json
-from sources.core.connector import Call, Connection, Lane, Option, Row, Writable, Write
+from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.lanes import ALWAYS, DELETE, decode_change, delete_lane, path_of
+from sources.core.rows import Row
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,

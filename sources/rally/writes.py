@@ -8,8 +8,9 @@ ourselves. A value that somebody typed into one of those eight is out of our sig
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from sources.core.connector import Connection, Lane, Option, Row, Writable, Write
+from sources.core.connector import Connection, Lane, Option, Writable, Write
 from sources.core.lanes import ALWAYS, DELETE, decode_change, delete_lane
+from sources.core.rows import Row
 from sources.rally.lanes import (
     BULK_SIZE,
     Records,

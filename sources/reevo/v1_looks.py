@@ -9,9 +9,10 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Client
-from sources.core.connector import Connection, Row, Sight
+from sources.core.connector import Connection
 from sources.core.lanes import one_by_one, record_in
 from sources.core.looking import claim, is_certain, sight_of
+from sources.core.rows import Row, Sight
 
 PREFIX = "/api/v1/public"
 ACCOUNTS, OPPORTUNITIES = f"{PREFIX}/accounts", f"{PREFIX}/opportunities"

@@ -14,7 +14,7 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
-from sources.core.connector import Call, Connection, Lane, Option, Outcome, Row, Writable, Write
+from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.lanes import (
     ALWAYS,
     Check,
@@ -28,6 +28,7 @@ from sources.core.lanes import (
     path_of,
     record_in,
 )
+from sources.core.rows import Outcome, Row
 from sources.reevo import v1_looks
 
 OPTIONS = (

@@ -6,9 +6,10 @@ from typing import Any
 
 from sources.core.bodies import encode_json, moment_of
 from sources.core.client import Client
-from sources.core.connector import Connection, Row, Sight, Writable
+from sources.core.connector import Connection, Writable
 from sources.core.lanes import Look, look_by_id, one_by_one, record_in
 from sources.core.looking import claim, is_certain, sight_of
+from sources.core.rows import Row, Sight
 
 PREFIX = "/api/v2"
 _PAGE = 100

@@ -14,7 +14,7 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
-from sources.core.connector import Call, Connection, Lane, Option, Outcome, Row, Verdict, Writable, Write
+from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.errors import ConfigError, RefusedError
 from sources.core.lanes import (
     ALWAYS,
@@ -30,6 +30,7 @@ from sources.core.lanes import (
     path_of,
     record_in,
 )
+from sources.core.rows import Outcome, Row, Verdict
 from sources.reevo import v2_looks
 from sources.reevo.v2_looks import PREFIX
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sources.core.bodies import encode_json, value_at, with_fields
 from sources.core.client import Client
-from sources.core.connector import Connection, Kind, Registry, Row
+from sources.core.connector import Connection, Kind, Registry
 from sources.core.errors import ConfigError, RefusedError
+from sources.core.rows import Row
 from sources.relm.classic_lists import walk
 
 _PATH = "/v1/schema/fields"

@@ -14,17 +14,7 @@ from typing import Any
 
 from sources.core.bodies import encode_json, is_echo, with_fields
 from sources.core.client import Answer, Client
-from sources.core.connector import (
-    Call,
-    Connection,
-    KeyForm,
-    Lane,
-    Outcome,
-    Row,
-    Sight,
-    Writable,
-    Write,
-)
+from sources.core.connector import Call, Connection, KeyForm, Lane, Writable, Write
 from sources.core.errors import RefusedError
 from sources.core.lanes import (
     ALWAYS,
@@ -37,6 +27,7 @@ from sources.core.lanes import (
     path_of,
 )
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
+from sources.core.rows import Outcome, Row, Sight
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
 

@@ -12,18 +12,7 @@ from typing import Any
 
 from sources.core.bodies import decode_json, encode_json, with_fields
 from sources.core.client import Answer, Client
-from sources.core.connector import (
-    Call,
-    Connection,
-    Lane,
-    Option,
-    Outcome,
-    Row,
-    Sight,
-    Verdict,
-    Writable,
-    Write,
-)
+from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.errors import ProtocolError
 from sources.core.lanes import (
     ALWAYS,
@@ -35,6 +24,7 @@ from sources.core.lanes import (
     look_by_id,
     path_of,
 )
+from sources.core.rows import Outcome, Row, Sight, Verdict
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
 

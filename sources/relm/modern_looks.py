@@ -12,9 +12,10 @@ from typing import Any
 
 from sources.core.bodies import moment_of
 from sources.core.client import Client
-from sources.core.connector import Connection, Row, Sight
+from sources.core.connector import Connection
 from sources.core.lanes import look_by_id
 from sources.core.looking import claim, is_certain, sight_of
+from sources.core.rows import Row, Sight
 
 _PAGE = 100
 _MOST_LOOKED_AT = 1_000  # records that share a link; more tell nothing

@@ -10,9 +10,9 @@ from typing import Any
 from sources.core.auth import presentable
 from sources.core.bodies import decode_json
 from sources.core.client import Answer
-from sources.core.connector import Outcome, Row, Verdict
 from sources.core.errors import ProtocolError
 from sources.core.lanes import landed, left_open
+from sources.core.rows import Outcome, Row, Verdict
 
 _LISTS = ("data", "results", "operations")
 _FAILED = frozenset({"failed", "error", "rejected", "invalid", "refused"})

@@ -13,8 +13,9 @@ from typing import Any
 
 from sources.core.bodies import encode_json, with_fields
 from sources.core.client import Client
-from sources.core.connector import Call, Connection, KeyForm, Lane, Option, Row, Writable, Write
+from sources.core.connector import Call, Connection, KeyForm, Lane, Option, Writable, Write
 from sources.core.lanes import DELETE, Check, delete_lane, field_check, path_of
+from sources.core.rows import Row
 from sources.relm.modern_looks import Look
 from sources.relm.modern_results import blame, decode_batch
 

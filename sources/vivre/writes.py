@@ -15,10 +15,11 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Client
-from sources.core.connector import Call, Connection, Lane, Option, Row, Sight, Writable, Write
+from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.errors import RefusedError
 from sources.core.lanes import ALWAYS, Check, decode_single, field_check, first_of, look_by_id, path_of
 from sources.core.looking import is_certain
+from sources.core.rows import Row, Sight
 
 OPTIONS = (
     Option(

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from sources.core import connector as is_a
 from sources.core.client import Answer
-from sources.core.connector import Call, Connection, Outcome, Row, Writable
+from sources.core.connector import Call, Connection, Writable
 from sources.core.reading import lazy_source
+from sources.core.rows import Outcome, Row
 
 PEOPLE = is_a.Resource(
     "people",
