@@ -2,12 +2,11 @@
 
 `dlt` and `dlt_parquet` are dlt's `rest_api` as one writes it today, with its default file format and with
 parquet. `floor` is the least that can be done without dlt: httpx, pages to disk, one `read_json` of DuckDB.
+`pages` asks for the pages and throws them away, which no reader of the list can be faster than.
 """
 
 import sys
 from pathlib import Path
-
-PEERS = ("dlt", "dlt_parquet", "floor")
 
 _ROWS = (
     "STRUCT(id VARCHAR, object VARCHAR, email VARCHAR, first_name VARCHAR, last_name VARCHAR, phone VARCHAR,"
@@ -89,10 +88,29 @@ def run_floor(url: str, file: Path) -> None:
     bodies.unlink()
 
 
+def run_pages(url: str) -> None:
+    """Fetch page after page by the standard library, which takes a third of httpx's time."""
+    import json
+    from http.client import HTTPConnection
+    from urllib.parse import urlsplit
+
+    con = HTTPConnection(urlsplit(url).netloc)
+    cursor = ""
+    while True:
+        con.request("GET", f"/v1/contacts?limit=200{cursor}")
+        tail = con.getresponse().read()[-100:]
+        place = json.loads(b"{" + tail[tail.index(b'"has_more"') :])
+        if not place["has_more"]:
+            return
+        cursor = f"&cursor={place['next_cursor']}"
+
+
 def main() -> None:
     """Run the peer that is named."""
     name, url, file = sys.argv[1:4]
-    if name == "floor":
+    if name == "pages":
+        run_pages(url)
+    elif name == "floor":
         run_floor(url, Path(file))
     else:
         run_dlt(url, Path(file), "parquet" if name == "dlt_parquet" else None)
