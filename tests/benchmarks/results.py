@@ -15,7 +15,9 @@ def write_section(title: str, module: str, lines: Sequence[str], page: Path = RE
     old = page.read_text(encoding="utf-8") if page.exists() else "# Results of the long runs\n"
     head, *sections = old.split("\n## ")
     where = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores"
-    command = " ".join([f"python -m {module}", *sys.argv[1:]])
+    # Of a path its name alone: the folders are this machine's.
+    given = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    command = " ".join([f"python -m {module}", *given])
     section = "\n".join([title, "", f"`{command}`", "", where, "", *lines]) + "\n"
     kept = [each.rstrip("\n") + "\n" for each in sections if each.split("\n", 1)[0] != title]
     page.write_text("\n## ".join([head.rstrip("\n") + "\n", *kept, section]), encoding="utf-8")
