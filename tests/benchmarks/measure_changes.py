@@ -45,6 +45,7 @@ def measure(settings: Settings) -> list[str]:
         copies: list[_Copy] = []
         for records in sizes:
             server = stack.enter_context(Server(records))
+            server.control(path=PATH)  # makes the rows
             copies += [_Copy(server, settings.folder / f"{mode}-{records}", mode) for mode in _MODES]
         for copy in copies:
             copy.pull(0)
