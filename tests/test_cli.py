@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import given
@@ -205,20 +205,24 @@ def test_a_held_lock_ends_the_run_with_exit_4_and_names_the_holder(
     assert str(os.getpid()) in told["error"]
 
 
+def written_to(out: TextIO, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command whose standard output is this file."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *words],
+        cwd=folder,
+        env=clean_environ(),
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "pipelines", "status", "--json"]
     with os.fdopen(write, "w") as gone:
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=clean_environ(),
-            stdout=gone,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = written_to(gone, tmp_path, "status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -228,15 +232,7 @@ def test_a_result_that_finds_no_room_is_a_failure_without_a_traceback(
     tmp_path: Path, words: list[str]
 ) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipelines", *words],
-            cwd=tmp_path,
-            env=clean_environ(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = written_to(full, tmp_path, *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
