@@ -2,6 +2,7 @@
 
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(_GC_OBJECTS, 20, 20)
     words = list(sys.argv[1:] if arguments is None else arguments)
     Debug.is_on = "--debug" in words
+    if Debug.is_on:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("pipelines").setLevel(logging.DEBUG)
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -78,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse_usage(error, words)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except OSError as error:  # of the help and the version: commands tell their own
+        print(f"roundtrip: what was asked for cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
     return code if isinstance(code, int) else 0
 
 

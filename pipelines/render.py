@@ -10,10 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
-from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from sources.core.errors import AuthError, ConfigError, ConnectorError, GuardError, LockedError, QuotaError
+from sources.core.errors import (
+    AuthError,
+    ConfigError,
+    ConnectorError,
+    GuardError,
+    InternalError,
+    LockedError,
+    QuotaError,
+)
 
 MAX_ROWS = 1000  # rows of a plan in one JSON object; all with --diff
 _SHOWN_ROWS = 20  # rows of a push on a terminal; all with --diff
@@ -131,9 +138,7 @@ def error_line(error: BaseException) -> str:
         return clean(str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; what was committed stays, and the next run goes on from there"
-    return (
-        f"internal error: {type(error).__name__}{_place(error)}. Run it again with --debug for the traceback."
-    )
+    return str(InternalError(error))
 
 
 def error_lines(result: Result) -> list[str]:
@@ -143,15 +148,6 @@ def error_lines(result: Result) -> list[str]:
     ]
     errors = [each.get("error") for each in entries if isinstance(each, Mapping)]
     return list(dict.fromkeys(clean(str(error)) for error in (result.error, *errors) if error))
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" in {Path(trace.tb_frame.f_code.co_filename).name} line {trace.tb_lineno}"
 
 
 # -- texts ---------------------------------------------------------------------------------------

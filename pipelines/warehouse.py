@@ -144,6 +144,8 @@ class Warehouse:
                 copy = self._with_our_schema(con)
                 con.close()
                 con = self._connect(copy, read_only=True)
+                with contextlib.suppress(OSError):  # some systems keep the name of what is open until the end
+                    copy.unlink()  # now: a reader that is killed leaves nothing behind
             yield con
         finally:
             con.close()

@@ -158,7 +158,7 @@ def test_rows_that_were_lost_on_the_way_to_disk_are_read_again(tmp_path: Path) -
     with Sandbox(records=350) as box:
         project = project_for(box, tmp_path, "ralivi")
         spool = tmp_path / ".roundtrip" / "spool" / "ralivi" / "contacts"
-        box.before_list = _after(2, lambda: _spoil(spool))
+        box.before_list = _after(3, lambda: _spoil(spool))
         result = pulled(project, "ralivi.contacts")
         assert result.exit_code == 1
         assert "working folder" in str(result.error)
@@ -179,8 +179,12 @@ def _after(number: int, act: Callable[[], None]) -> Callable[[Request], None]:
 
 
 def _spoil(folder: Path) -> None:
-    """Put rubbish into the spool's file, as a failing disk would."""
-    for file in folder.glob("*.ndjson"):
+    """Put rubbish into the spool's file, as a failing disk would, as soon as there are rows in it."""
+    until = time.monotonic() + 30
+    while not (files := [file for file in folder.glob("*.ndjson") if file.stat().st_size]):
+        assert time.monotonic() < until, "no page was spooled"
+        time.sleep(0.01)
+    for file in files:
         with file.open("r+b") as spool:
             spool.write(b"\x00{{{")
         file.write_bytes(b"{not json\n" * 3)

@@ -227,7 +227,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
-@pytest.mark.parametrize("words", [["init"], ["status", "--json"]])
+@pytest.mark.parametrize("words", [["init"], ["status", "--json"], ["--version"], ["--help"]])
 def test_a_result_that_finds_no_room_is_a_failure_without_a_traceback(
     tmp_path: Path, words: list[str]
 ) -> None:

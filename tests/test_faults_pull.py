@@ -4,15 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines.pulling import spooling
 from pipelines.settings import Project
 from pipelines.status import status
+from sources.core.connector import Resource
 from sources.core.errors import ConfigError, LockedError
 from sources.core.pacing import SYSTEM_CLOCK
+from sources.core.spool import Typed, type_rows
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request, Response
 from sources.sandbox.faults import (
@@ -97,6 +102,30 @@ def test_rows_that_are_no_unicode_fail_their_resource_alone(crm: str, tmp_path: 
             "failed",
             "ok",
         ]
+
+
+def test_a_fault_of_ours_in_one_list_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(spools: Sequence[Path], resource: Resource, target: Path, **further: Any) -> Typed:
+        if resource.name == "contacts":
+            raise ZeroDivisionError("anna@example.com")
+        return type_rows(spools, resource, target, **further)
+
+    with Sandbox(records=20) as box:
+        project = project_for(box, tmp_path, "rally")
+        with monkeypatch.context() as patched, caplog.at_level("DEBUG"):
+            patched.setattr(spooling, "type_rows", fail)
+            result = pulled(project, "rally.contacts", "rally.companies")
+        entry = part(result, "rally.contacts")
+        assert (result.exit_code, entry["status"]) == (1, "failed")
+        assert entry["error"].startswith("rally contacts: internal error: ZeroDivisionError in test_faults")
+        assert "--debug" in entry["error"]
+        assert "anna" not in entry["error"]
+        assert "Traceback" in caplog.text
+        assert (part(result, "rally.companies")["status"], count(project, "rally.companies")) == ("ok", 5)
+        assert pulled(project, "rally.contacts").exit_code == 0
+        assert count(project, "rally.contacts") == 20
 
 
 PASSING: dict[str, Action] = {

@@ -5,10 +5,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from sources.core.writing import Courier
 from sources.rally import CONNECTOR as RALLY
 from sources.relm import CONNECTOR as RELM
 from sources.sandbox import Sandbox
-from sources.sandbox.faults import Hang, Status
+from sources.sandbox.exchange import Response
+from sources.sandbox.faults import Action, Hang, Scene, Status
 from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
+from sources.sandbox.wire import Wire
 from tests.pushing import Shop
 
 REPOSITORY = Path(__file__).parent.parent
@@ -171,13 +174,26 @@ def test_a_pull_between_the_kill_and_the_next_push_changes_nothing(shop: Open) -
     assert_all_is_well(relm)
 
 
+@dataclass(frozen=True)
+class Late(Action):
+    """Keep a request on the way until it may land."""
+
+    lands: threading.Event
+
+    def instead(self, scene: Scene, wire: Wire) -> Response | None:
+        assert self.lands.wait(60)
+        return None
+
+
 def test_a_request_that_lands_after_the_pull_that_followed_the_kill_is_not_made_again(shop: Open) -> None:
     """A killed push may leave bytes on the way: the CRM applies them when a pull has already been past."""
     relm = shop("relm", options="batch_size = 100")
-    relm.box.faults.add(Hang(4, "before"), crm="relm", method="POST", path="/batch", nth=3, times=None)
+    late = Late(threading.Event())
+    relm.box.faults.add(late, crm="relm", method="POST", path="/batch", nth=3, times=None)
     kill_when(start(relm), lambda: journal_lines(relm) >= 6)
     relm.pull()
     assert len(applied(relm)) == 200
+    late.lands.set()
     while len(applied(relm)) < 300:
         time.sleep(0.01)
     relm.box.faults.clear()

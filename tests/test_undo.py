@@ -385,7 +385,7 @@ def test_a_push_that_was_killed_half_way_is_settled_and_taken_back(shop: Open, w
     rally.model(rows, columns=COLUMNS)
     tenant = rally.box.tenant("rally")
     first = len(tenant.ledger)
-    rally.box.faults.add(Hang(1.0, "after"), crm="rally", method="PUT", path="/contacts", nth=3)
+    rally.box.faults.add(Hang(10, "after"), crm="rally", method="PUT", path="/contacts", nth=3)
     run = warm_runs.start(rally.root, ["push", "leads", "--yes"], rally.environ)
     while len(tenant.ledger) < first + 3:
         time.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 from pipelines.settings import Project
 from sources.core.errors import ConfigError
 from sources.sandbox import Sandbox
+from sources.sandbox.faults import Status
 from sources.sandbox.vivre_rules import VivreSwitches
 from tests.pulling import part, project_for, pulled, quick, rows
 
@@ -22,6 +23,23 @@ def test_deals_and_activities_are_write_only_where_the_api_does_not_list_them(tm
         result = pulled(project_on(box, tmp_path))
         assert result.exit_code == 0
         assert part(result, "vivre.deals")["status"] == part(result, "vivre.activities")["status"] == "absent"
+
+
+@pytest.mark.parametrize("code", [404, 405, 410])
+def test_a_list_that_was_there_and_is_not_any_more_is_a_failure_and_deletes_nothing(
+    code: int, tmp_path: Path
+) -> None:
+    with Sandbox(records=30, vivre=VivreSwitches(deals_listed=True)) as box:
+        project = project_on(box, tmp_path)
+        pulled(project)
+        before = rows(project, "select id, _deleted_at from vivre.deals order by id")
+        box.faults.add(Status(code), path=r"/deals\?", times=None)
+        for full in (False, True):
+            result = pulled(project, full=full)
+            assert (result.exit_code, part(result, "vivre.deals")["status"]) == (1, "failed")
+            assert "was there before" in part(result, "vivre.deals")["error"]
+            assert part(result, "vivre.contacts")["status"] == "ok"
+        assert rows(project, "select id, _deleted_at from vivre.deals order by id") == before
 
 
 def test_deals_are_read_where_the_api_lists_them_and_paise_become_rupees(tmp_path: Path) -> None:

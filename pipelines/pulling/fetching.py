@@ -1,9 +1,10 @@
 """Read resources from their CRMs into typed segments: the network half of a pull.
 
 Each resource is read on a thread of its own and handed over in segments; what to do with them is `pull`'s.
-Transport trouble ends a resource, not the run: what arrived is handed over with the error.
+Whatever goes wrong ends a resource, not the run: what arrived is handed over with the error.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from queue import Queue
 
 from pipelines.pulling.spooling import Spooling
 from sources.core.connector import Resource, Scope
-from sources.core.errors import ConnectorError, ProtocolError, UnavailableError
+from sources.core.errors import ConnectorError, InternalError, ProtocolError, UnavailableError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.passes import Pass
 from sources.core.privacy import Shield
 from sources.core.sessions import Session
 from sources.core.spool import SpoolError, Typed
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,10 @@ class Fetcher:
         except SpoolError as error:
             error.connection, error.resource = reading.connection, reading.resource.name
             reading.error = error
+        except Exception as error:  # noqa: BLE001  (a fault of ours in one list must not cost the others)
+            place = {"connection": reading.connection, "resource": reading.resource.name}
+            _log.debug("%(connection)s %(resource)s", place, exc_info=error)
+            reading.error = InternalError(error, **place)
         finally:
             self._spooling.close()
             reading.repairs, reading.resumed = steps.repairs, steps.resumed
@@ -219,7 +226,10 @@ class Fetcher:
         """Say what an error means: a list that is not there, a stop, or a failure of this resource."""
         reading = self._reading
         if reading.resource.optional and not steps.pages and error.status in (404, 405, 410):
-            reading.absent = True
+            reading.absent = reading.state.strategy is None
+            if not reading.absent:
+                error.hint = "It was there before; its rows stay as they were, and nothing counts as deleted."
+                reading.error = error
         elif not self._stop.is_set():
             reading.error = error
 

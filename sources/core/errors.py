@@ -13,9 +13,11 @@ ConnectorError               carries connection, resource, hint, status, request
 ├── UncertainError           a write was sent and its answer lost: book it, never send it again blindly
 ├── ProtocolError            the API broke its own rules
 ├── LockedError              another run holds this warehouse
-└── GuardError               a safety guard stopped the run before anything was done
+├── GuardError               a safety guard stopped the run before anything was done
+└── InternalError            a fault of ours: what it struck is left, the rest goes on
 """
 
+from pathlib import Path
 from typing import Any
 
 
@@ -107,3 +109,24 @@ class LockedError(ConnectorError):
 
 class GuardError(ConnectorError):
     """A safety guard stopped the run; nothing was sent or marked."""
+
+
+class InternalError(ConnectorError):
+    """An exception that nobody foresaw; its words may quote a record, so only its kind and place are told."""
+
+    def __init__(self, error: BaseException, *, connection: str = "", resource: str = "") -> None:
+        super().__init__(
+            f"internal error: {type(error).__name__}{_place(error)}",
+            connection=connection,
+            resource=resource,
+            hint="Run it again with --debug for the traceback.",
+        )
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" in {Path(trace.tb_frame.f_code.co_filename).name} line {trace.tb_lineno}"

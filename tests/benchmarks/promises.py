@@ -7,7 +7,7 @@
 
 import argparse
 import random
-import subprocess
+import re
 import sys
 import tempfile
 import time
@@ -21,33 +21,19 @@ from sources.sandbox import Sandbox
 from tests.benchmarks.results import write_section
 from tests.pulling import project_for, pulled
 from tests.test_deletions import BROKEN, gone
-from tests.test_generations import READER, renumber
+from tests.test_generations import read_during_pulls
 from tests.test_pacing import FastClock, LimitingServer, ask
 
 
 def readers(queries: int = 10_000) -> tuple[bool, str]:
     """Publish generations until eight readers have asked so many queries."""
     with Sandbox(records=12) as box, tempfile.TemporaryDirectory() as folder:
-        project = project_for(box, Path(folder), "rally")
-        renumber(box, 0)
-        pulled(project, "rally.contacts", "rally.companies")
-        stop = Path(folder) / "stop"
-        command = [sys.executable, "-c", READER, str(project.warehouse), str(stop), "0", str(queries // 8)]
-        running = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(8)
-        ]
-        runs = 0
-        while any(reader.poll() is None for reader in running):
-            runs += 1
-            renumber(box, runs)
-            assert pulled(project, "rally.contacts", "rally.companies").exit_code == 0
-        told = [reader.communicate() for reader in running]
-    errors = [error for _, error in told if error]
-    asked = [out.split() for out, _ in told if out]
-    total, seen = sum(int(each[0]) for each in asked), max(int(each[1]) for each in asked)
+        runs, told = read_during_pulls(box, Path(folder), each=queries // 8, pause_s=0)
+    asked = [line.split() for line in told if re.fullmatch(r"\d+ \d+\s*", line)]
+    errors = len(told) - len(asked)
+    total, seen = sum(int(each[0]) for each in asked), max((int(each[1]) for each in asked), default=0)
     return not errors, (
-        f"readers: {total:,} queries by 8 processes during {runs} runs, {len(errors)} errors;"
+        f"readers: {total:,} queries by 8 processes during {runs} runs, {errors} errors;"
         f" each query saw one generation, one reader up to {seen} of them"
     )
 
