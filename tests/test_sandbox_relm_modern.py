@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from sources.sandbox import Sandbox
-from tests.relm_modern import LISTS, NAME, NOON, Open, everything, made, opening, refused
+from tests.relm_doors import LISTS, NAME, NOON, Open, everything, made, opening, refused
 
 
 @pytest.fixture
 def door() -> Iterator[Open]:
     """Open a sandbox and a client signed in to the modern Relm, under the switches given."""
-    with opening() as opened:
+    with opening(NAME) as opened:
         yield opened
 
 

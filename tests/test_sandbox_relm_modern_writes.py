@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from sources.sandbox.echo import Echo
-from tests.relm_modern import LISTS, NAME, NOON, Open, batch, everything, keyed, made, opening, refused
+from tests.relm_doors import LISTS, NAME, NOON, Open, batch, everything, keyed, made, opening, refused
 
 
 @pytest.fixture
 def door() -> Iterator[Open]:
     """Open a sandbox and a client signed in to the modern Relm, under the switches given."""
-    with opening() as opened:
+    with opening(NAME) as opened:
         yield opened
 
 

@@ -1,4 +1,4 @@
-"""A door to the modern Relm of the sandbox, for the tests of what it answers."""
+"""Doors to both contracts of the sandbox's Relm, for the tests of what they answer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,26 +9,31 @@ import httpx
 
 from sources.sandbox import Sandbox
 from sources.sandbox.relm_modern_switches import RelmModernSwitches
+from sources.sandbox.relm_rules import RelmSwitches
 from sources.sandbox.store import utc_now
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAME = "relm_modern"
 LISTS = ("contacts", "companies", "deals", "activities")
 Open: TypeAlias = Callable[..., tuple[Sandbox, httpx.Client]]
+_SWITCHES: dict[str, Callable[..., Any]] = {"relm": RelmSwitches, NAME: RelmModernSwitches}
 
 
 @contextmanager
-def opening() -> Iterator[Open]:
+def opening(contract: str) -> Iterator[Open]:
     """Give a function that opens a sandbox and a client signed in to Relm, under the switches given."""
     with ExitStack() as stack:
 
         def opened(
             *, records: int = 30, now: Callable[[], datetime] = utc_now, **switches: Any
         ) -> tuple[Sandbox, httpx.Client]:
-            given: dict[str, Any] = {NAME: RelmModernSwitches(**switches)}
-            box = stack.enter_context(Sandbox(records=records, also={NAME: NAME}, now=now, **given))
-            headers = {"Authorization": f"Bearer {box.key(NAME)}"}
-            client = httpx.Client(base_url=box.base_url(NAME), headers=headers, trust_env=False, verify=False)
+            given: dict[str, Any] = {contract: _SWITCHES[contract](**switches)}
+            also = {contract: contract} if contract == NAME else {}
+            box = stack.enter_context(Sandbox(records=records, also=also, now=now, **given))
+            headers = {"Authorization": f"Bearer {box.key(contract)}"}
+            client = httpx.Client(
+                base_url=box.base_url(contract), headers=headers, trust_env=False, verify=False
+            )
             return box, stack.enter_context(client)
 
         yield opened
