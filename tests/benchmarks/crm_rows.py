@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)  # no untouched record is newer
+_SPREAD = 500_000  # minutes before that over which the stamps of untouched records are spread
 _FIRST = "Ada Grace Linus Mira Noor Olga Pavel Quim Rosa Sven Tara Uwe".split()
 _LAST = "Berg Costa Diaz Ek Fox Gomez Haas Ito Jansen Kim Lopez Moreau".split()
 
@@ -89,7 +90,7 @@ class Rows:
         self._created = records
 
     def _write(self, number: int) -> str:
-        moment = self.touched.get(number, BASE - timedelta(minutes=number % 500_000))
+        moment = self.touched.get(number, BASE - timedelta(minutes=number % _SPREAD))
         return self.kind.write(number, self.scores[number], f"{moment:%Y-%m-%dT%H:%M:%SZ}")
 
     def since(self, moment: str | None) -> Sequence[bytes]:
@@ -102,11 +103,14 @@ class Rows:
 
     def _since(self, moment: str) -> Sequence[bytes]:
         since = datetime.fromisoformat(moment)
-        if since <= BASE - timedelta(minutes=500_000):
+        if since <= BASE - timedelta(minutes=_SPREAD):
             return self.rows
-        if since > BASE:
-            return [self.rows[place] for place, at in sorted(self.touched.items()) if at >= since]
-        return [row for row in self.rows if _stamp_of(row) >= since]
+        if self._moved:
+            return [row for row in self.rows if _stamp_of(row) >= since]
+        newest = int((BASE - since) / timedelta(minutes=1)) + 1 if since <= BASE else 0
+        places = {place for at in range(newest) for place in range(at, len(self.rows), _SPREAD)}
+        found = (self.rows[place] for place in sorted(places | self.touched.keys()))
+        return [row for row in found if _stamp_of(row) >= since]
 
     def touch(self, number: int) -> None:
         """Change the score of so many records, spread over the list, now."""
