@@ -1,6 +1,7 @@
 """The change feed resumes by whole seconds only: a second with more changes than a page must not lose any."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
 from sources.sandbox.rally_rules import RallySwitches
-from tests.hostile import Recast
+from tests.hostile import Recast, each_row
 from tests.pulling import part, project_for, pulled, rows
 
 
@@ -60,3 +61,39 @@ def test_an_entry_without_a_zone_or_a_time_is_read_all_the_same(stamp: str, tmp_
         box.faults.add(Recast(unclear), path="/sync/changes", times=None)
         assert pulled(project, "rally.contacts").exit_code == 0
         assert rows(project, "select id from rally.contacts where _deleted_at is not null") == [(person,)]
+
+
+def test_an_earlier_entry_that_becomes_visible_late_does_not_undo_a_later_one(tmp_path: Path) -> None:
+    with Sandbox(records=60) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        person = box.tenant("rally").records("contacts")[0]["id"]
+        entry = {"entityType": "contact", "entityId": person, "changedAt": f"{datetime.now(UTC):%FT%TZ}"}
+        later, earlier = (
+            entry | {"id": seq, "action": action} for seq, action in ((10000, "inserted"), (9999, "deleted"))
+        )
+        asked = count()
+
+        def committed_late(_: list[Any]) -> list[dict[str, Any]]:
+            return [earlier, later] if next(asked) else [later]
+
+        box.faults.add(Recast(committed_late), path="/sync/changes", times=None)
+        assert pulled(project, "rally.contacts").exit_code == 0
+        assert rows(project, "select id from rally.contacts where _deleted_at is not null") == []
+
+
+def test_an_id_written_in_another_case_than_in_the_list_is_the_same_record(tmp_path: Path) -> None:
+    with Sandbox(records=60) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        gone, edited, *_ = (each["id"] for each in box.tenant("rally").records("contacts"))
+        box.tenant("rally").delete("contacts", gone)
+        box.tenant("rally").edit("contacts", edited, title="Admiral")
+        box.faults.add(
+            each_row(lambda entry: entry.update(entityId=entry["entityId"].upper())),
+            path="/sync/changes",
+            times=None,
+        )
+        result = part(pulled(project, "rally.contacts"), "rally.contacts")
+        assert (result["status"], result["changed"], result["deleted"]) == ("ok", 1, 1)
+        assert rows(project, "select id from rally.contacts where _deleted_at is not null") == [(gone,)]

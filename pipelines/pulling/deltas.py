@@ -215,20 +215,22 @@ def find_absent(con: duckdb.DuckDBPyConnection, reading: Reading) -> set[str]:
 
 
 def keep_live(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str]) -> set[str]:
-    """Keep those ids that are live in the warehouse or came with this pass."""
+    """Keep those ids, in any case, that are live in the warehouse or came with this pass, as spelt there."""
     live = f"select id from {_rows(reading.resource, reading.seen)}"
     if has_table(con, reading.connection, reading.resource.name):
         live += f" union select id from {table_of(reading)} where _deleted_at is null"
     rows = con.execute(
-        f"select id from ({live}) where list_contains($ids, id)", {"ids": sorted(ids)}
+        f"select id from ({live}) where list_contains($ids, lower(id))",
+        {"ids": sorted(map(str.lower, ids))},
     ).fetchall()
     return {row[0] for row in rows}
 
 
 def keep_unseen(con: duckdb.DuckDBPyConnection, reading: Reading, ids: set[str]) -> set[str]:
-    """Keep those ids that this pass did not show."""
-    rows = con.execute(f"select id from {_rows(reading.resource, reading.seen)}").fetchall()
-    return ids - {row[0] for row in rows}
+    """Keep those ids that this pass did not show, in any case."""
+    rows = con.execute(f"select lower(id) from {_rows(reading.resource, reading.seen)}").fetchall()
+    seen = {row[0] for row in rows}
+    return {each for each in ids if each.lower() not in seen}
 
 
 def find_scopes(con: duckdb.DuckDBPyConnection, reading: Reading, siblings: Sequence[Reading]) -> list[Scope]:

@@ -119,7 +119,7 @@ def _fetch_one(reading: Reading, record_id: str, spool: Spool) -> None:
         part = split(answer, OneObject(data=None), reading.resource.key)
     except ProtocolError:
         part = split(answer, OneObject(), reading.resource.key)
-    if part.ids != [record_id]:
+    if [each.lower() for each in part.ids] != [record_id.lower()]:
         raise ProtocolError(
             "asked for one record, the CRM showed another",
             connection=reading.connection,

@@ -36,14 +36,24 @@ def is_mass_deletion(missing: int, live: int, *, max_share: float, max_number: i
 
 @dataclass(slots=True)
 class FeedReading:
-    """What a change feed told: the last entry per entity and id, and the newest moment reached."""
+    """What a change feed told: the last entry per entity and id, and the newest moment reached.
+
+    An id is the same in any case: a GUID is often written otherwise in a feed than in the lists.
+    """
 
     last: dict[tuple[str, str], FeedEntry] = field(default_factory=dict)
     newest: datetime | None = None
     pages: int = 0
 
+    def note(self, entry: FeedEntry) -> None:
+        """Keep an entry where it is the last one of its record; a page may show an earlier one late."""
+        place = (entry.entity, entry.id.lower())
+        known = self.last.get(place)
+        if known is None or known.seq < entry.seq:
+            self.last[place] = entry
+
     def ids(self, entity: str, actions: Collection[str]) -> set[str]:
-        """List the ids of an entity whose last action is one of these."""
+        """List the ids of an entity whose last action is one of these, in the feed's spelling."""
         return {
             entry.id for entry in self.last.values() if entry.entity == entity and entry.action in actions
         }
@@ -65,9 +75,9 @@ def read_feed(session: Session, feed: Feed, since: datetime) -> FeedReading:
         entries = _feed_page(session, feed, since, limit)
         reading.pages += 1
         fresh = [entry for entry in entries if entry.seq not in seen]
-        for entry in sorted(fresh, key=lambda each: each.seq):
+        for entry in fresh:
             seen.add(entry.seq)
-            reading.last[(entry.entity, entry.id)] = entry
+            reading.note(entry)
             reading.newest = max(reading.newest or _EARLIEST, entry.at)
         if not fresh and (len(entries) < feed.limit or feed.limit < len(entries) < limit):
             return reading
