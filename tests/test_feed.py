@@ -5,12 +5,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
 from sources.sandbox.rally_rules import RallySwitches
-from tests.hostile import Recast, each_row
+from tests.hostile import Recast, TurnedTime, each_row, whole_second
 from tests.pulling import part, project_for, pulled, rows
 
 
@@ -97,3 +98,22 @@ def test_an_id_written_in_another_case_than_in_the_list_is_the_same_record(tmp_p
         result = part(pulled(project, "rally.contacts"), "rally.contacts")
         assert (result["status"], result["changed"], result["deleted"]) == ("ok", 1, 1)
         assert rows(project, "select id from rally.contacts where _deleted_at is not null") == [(gone,)]
+
+
+def test_a_list_not_read_for_long_does_not_cost_the_others_their_place(tmp_path: Path) -> None:
+    time = TurnedTime(whole_second())
+    time.pass_by(days=-10)
+    switches = RallySwitches(feed_retention_days=5, feed_gap="refused")
+    with Sandbox(records=60, now=time, rally=switches) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts", "rally.companies")
+        time.pass_by(days=10)
+        with duckdb.connect(str(project.warehouse)) as con:
+            con.execute(
+                "update roundtrip.resource_state set last_complete_at = last_complete_at - interval 10 days,"
+                " last_full_at = last_full_at - interval 10 days"
+            )
+        pulled(project, "rally.contacts")
+        everything = part(pulled(project, "rally.contacts", "rally.companies"), "rally.companies")["rows"]
+        assert everything == len(box.tenant("rally").records("companies"))
+        assert part(pulled(project, "rally.contacts"), "rally.contacts")["rows"] < 5

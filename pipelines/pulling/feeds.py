@@ -14,6 +14,7 @@ from sources.core.answers import split
 from sources.core.changes import FeedReading, read_feed
 from sources.core.connector import OneObject
 from sources.core.errors import ConnectorError, GoneError, ProtocolError
+from sources.core.sessions import Session
 from sources.core.spool import Spool, type_rows
 
 _MAX_SINGLE_READS = 200
@@ -52,7 +53,7 @@ class Feeds:
     def _reading(self, reading: Reading, siblings: Sequence[Reading]) -> FeedReading | None:
         key = id(reading.session)
         if key not in self._read:
-            marks = [each.state.feed_watermark for each in siblings if each.session is reading.session]
+            marks = (each.state.feed_watermark for each in siblings if _asks_feed(each, reading.session))
             since = min(mark for mark in marks if mark is not None)
             feed = reading.session.contract.feed
             assert feed is not None
@@ -78,6 +79,12 @@ class Feeds:
         if feed.newest is None or before is None:
             return before
         return max(before, min(feed.newest, reading.now()) - self._lookback)
+
+
+def _asks_feed(reading: Reading, session: Session) -> bool:
+    """Tell whether a reading may need the feed; one that reads the whole list anew goes without its past."""
+    is_part = reading.since is not None or reading.token is not None
+    return reading.session is session and is_part and not reading.backfill
 
 
 def fetch_unlisted(
