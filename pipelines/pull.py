@@ -34,7 +34,7 @@ from pipelines.settings import Project
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run, spare_memory
 from sources import load
 from sources.core.connector import Connection
-from sources.core.errors import ConnectorError
+from sources.core.errors import ConnectorError, InternalError
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.privacy import Shield
 from sources.core.sessions import Session, open_session
@@ -66,8 +66,8 @@ def pull(
         try:
             run.plan(wanted, stack, full=full, since=since)
             return run.carry_out()
-        except ConnectorError as error:
-            run.note_failure(error)
+        except Exception as error:
+            run.note_failure(error if isinstance(error, ConnectorError) else InternalError(error))
             raise
 
 
@@ -164,7 +164,9 @@ class _PullRun:
         self._commit(last=True)
 
     def note_failure(self, error: ConnectorError) -> None:
-        """Keep a record of a run that could publish nothing, where the disk takes it."""
+        """Keep a record of a run that could not publish what it read, where the disk takes it."""
+        for reading in self.result.readings:
+            reading.error = reading.error or error
         with contextlib.suppress(OSError, ConnectorError):
             self.warehouse.note_run(replace(self._record(last=True), status="failed", error=str(error)))
 
@@ -265,7 +267,7 @@ class _PullRun:
             if is_news and found:
                 self._publish(found, last=last)
             elif last:
-                self.warehouse.note_run(self._record(last=True))
+                self.warehouse.note_run(replace(self._record(last=True), looked=self.result.looked))
             self.pending = []  # only now: an interrupt before this leaves them to the last commit
 
     def _find(self, con: duckdb.DuckDBPyConnection, part: list[Segment]) -> _Findings:

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -42,6 +42,7 @@ class RunRecord:
     status: str
     counts: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    looked: Sequence[tuple[str, str]] = ()  # what of each connection was seen to its end and is as it was
 
 
 def new_run_id(now: datetime) -> str:
@@ -309,10 +310,8 @@ class Warehouse:
         """
         found: dict[tuple[str, str], datetime] = {}
         for run, is_of_this in self._pending():
-            if run.command == "pull" and is_of_this:
-                for entry in run.counts.get("resources", []):
-                    if entry["status"] == "ok":
-                        found[entry["connection"], entry["resource"]] = run.started_at
+            if is_of_this:
+                found |= {(connection, resource): run.started_at for connection, resource in run.looked}
         return found
 
     def _pending(self) -> list[tuple[RunRecord, bool]]:

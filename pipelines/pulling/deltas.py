@@ -282,14 +282,16 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
     """Say how far a resource has been read after this segment.
 
     A watermark moves only when its window was read to the end; a pass that was cut keeps its place, unless
-    the CRM did not answer there at all, or the whole pass must be seen again: then the next run begins anew.
+    the CRM did not answer there at all, its end was not proven, or the whole pass must be seen again: then
+    the next run begins anew.
     """
     state = reading.state
     if reading.backfill or reading.absent:
         return state
     if not (segment.final and reading.complete and reading.error is None):
         is_whole = segment.final and reading.complete
-        if (is_whole and _must_be_seen_again(reading)) or _is_dead_end(reading, segment):
+        is_unproven = segment.final and reading.ended and not reading.complete
+        if is_unproven or (is_whole and _must_be_seen_again(reading)) or _is_dead_end(reading, segment):
             return replace(state, page_token=None, pass_started_at=None, pass_since=None)
         if is_whole or segment.token is None:
             return state

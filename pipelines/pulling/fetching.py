@@ -54,6 +54,7 @@ class Reading:
     token: str | None = None
     feed_watermark: datetime | None = None
     started: datetime | None = None
+    ended: bool = False  # the pass was read to its end, proven or not
     complete: bool = False
     resumed: bool = False
     pages: int = 0
@@ -212,6 +213,7 @@ class Fetcher:
             self._judge(error, steps)
             return
         self._note_start(began)
+        reading.ended = True
         if not steps.complete:
             reading.error = self._unproven()
 

@@ -28,6 +28,15 @@ class PullResult:
             return 5
         return 1 if errors else 0
 
+    @property
+    def looked(self) -> list[tuple[str, str]]:
+        """List what was seen to its end; a window of the operator's own tells nothing of what lies outside."""
+        return [
+            (reading.connection, reading.resource.name)
+            for reading in self.readings
+            if reading.complete and reading.error is None and not reading.backfill
+        ]
+
     def _may_nothing(self, connection: str) -> bool:
         """Tell whether a CRM refused all that was asked of it and is there."""
         asked = [each for each in self.readings if each.connection == connection and not each.absent]

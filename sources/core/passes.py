@@ -13,7 +13,6 @@ from sources.core.errors import ConnectorError, GoneError, ProtocolError, Refuse
 from sources.core.paging import Page, Request, Walk, walk
 from sources.core.sessions import Session
 
-_END = "|"  # the token behind the last page of the last walk
 _IN_FLIGHT = 32  # pages of an offset list at most; the budget and the waits for answers decide how many
 _FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -26,6 +25,8 @@ class Pass:
     where its scope is no more, the pass begins anew.
     After the last page `complete` tells whether the pass ended as the vendor documents; a pass that was
     resumed saw only its own part. `token` is where to go on after the last page given, None after the end.
+    It stays at the last page of a walk until the end of that walk is proven, so that whoever resumes there
+    finds out about it again.
     """
 
     def __init__(
@@ -55,9 +56,12 @@ class Pass:
             steps = self._walk(self._requests[labels[number]], start)
             for page in self._placed(steps):
                 self.pages += 1
-                self.token = f"{labels[number]}|{page.token}" if page.token else _token_of(labels, number + 1)
+                if complete and page.token:
+                    self.token = f"{labels[number]}|{page.token}"
                 yield page
             complete = complete and steps.complete
+            if complete and number + 1 < len(labels):
+                self.token = f"{labels[number + 1]}|"
             self.repairs += steps.repairs
             self.resumed = self.resumed and not (steps.restarts and number == 0)
             start = None
@@ -66,8 +70,6 @@ class Pass:
     def _place(self, labels: list[str]) -> tuple[int, str | None]:
         """Find the walk to begin with, and its page token."""
         label, _, start = (self.token or "").partition("|")
-        if self.token == _END:
-            return len(labels), None
         if label in labels:
             return labels.index(label), start or None
         self.resumed = False
@@ -189,7 +191,3 @@ def is_gone(session: Session, resource: Resource, record_id: str) -> bool:
     except GoneError:
         return True
     return False
-
-
-def _token_of(labels: list[str], number: int) -> str:
-    return f"{labels[number]}|" if number < len(labels) else _END
