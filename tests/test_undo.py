@@ -205,6 +205,22 @@ def test_what_cannot_be_read_is_left_and_listed(shop: Open) -> None:
     assert (result.counts["skipped"], result.exit_code) == (PEOPLE, 0)
 
 
+def test_of_a_record_that_a_creation_met_nothing_is_emptied(tmp_path: Path) -> None:
+    with Sandbox(records=10, relm=RelmSwitches(rate_limit=None)) as box:
+        relm = Shop(tmp_path, box, "relm", fields=FIELDS["relm"])
+        relm.pull()
+        box.tenant("relm").create("contacts", email="ann@new.example", first_name="Ann", phone="+1")
+        relm.model([("ann@new.example", "Model", "Lee", 5)])
+        pushed = relm.push()
+        assert pushed.counts["updated"] == 1
+        relm.pull()
+        met = relm.contact("ann@new.example")
+        result = take_back(relm, pushed)
+        fields = ["email", "first_name", "last_name", "metadata.lead_score"]
+        assert held(result, "not_known") == [("ann@new.example", fields)]
+        assert relm.contact("ann@new.example") == met
+
+
 def test_what_a_later_run_wrote_is_left_to_the_undo_of_that_run(shop: Open) -> None:
     relm = shop()
     first = rename(relm)

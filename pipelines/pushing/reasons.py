@@ -31,6 +31,7 @@ REASONS: Mapping[str, str] = {
     "edited_since": "somebody edited it after the push: it stays as it is",
     "sent_again": "a later push wrote it again: undo that one first",
     "not_readable": "the CRM does not show this field, so what it holds is not known",
+    "not_known": "what was there before was never seen, so there is nothing to write back",
     "cannot_change": "the CRM's API does not change this field",
     "cannot_clear": "the CRM's API cannot empty this field",
     "created": "this run created it: --delete-created deletes it",
