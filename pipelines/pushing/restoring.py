@@ -219,7 +219,8 @@ def _judge(target: Target, fields: list[Field]) -> str:
 _NO_VALUES = """
 select null::bigint as number, '' as status, '' as field, 'text' as form, '' as was_json, '' as sent,
     '' as was, '' as remembered, '' as echoed, '' as crm, false as is_replaced_known,
-    false as is_remembered, false as is_echoed, false as is_looked, false as is_gone, false as is_readable, false as can_change, false as can_clear
+    false as is_remembered, false as is_echoed, false as is_looked, false as is_gone, false as is_readable,
+    false as can_change, false as can_clear
 where false
 """
 
@@ -238,7 +239,8 @@ def _values(target: Target, field: Field) -> str:
         {text("sent")} as sent, {text("replaced")} as was,
         {text("ledger_sent")} as remembered, {text("echo")} as echoed,
         {canonical(field.form, field.shown) if field.shown else "null::varchar"} as crm,
-        {has("replaced")} as is_replaced_known, {has("ledger_sent")} as is_remembered, {has("echo")} as is_echoed, found.is_looked, found.is_gone,
+        {has("replaced")} as is_replaced_known, {has("ledger_sent")} as is_remembered,
+        {has("echo")} as is_echoed, found.is_looked, found.is_gone,
         {_bool(field.shown is not None)} as is_readable, {_bool(field.can_change)} as can_change,
         {_bool(field.can_clear)} as can_clear
     from undo_found as found {join}
