@@ -234,6 +234,29 @@ def test_one_object_is_one_page_of_one_row(data: str | None, body: Any) -> None:
     assert (pages[0].token, steps.complete) == (None, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        ({"one": {"id": 5}, "else": {"id": 9}}, ["5"]),
+        ({"one": None}, []),
+        ({"one": [{"id": 5}, {"id": "6"}]}, ["5", "6"]),
+        ({"many": [{"id": 5}, {"id": "6"}]}, ["5", "6"]),
+        ({"many": []}, []),
+        ({"one": None, "many": None}, []),
+    ],
+)
+def test_where_the_number_is_left_open_none_one_and_several_are_taken(body: Any, held: list[str]) -> None:
+    (page,) = walk(answers(body)[0], PATH, OneObject("one", several="many"))
+    assert page.ids == held
+    assert [str(msgspec.json.decode(row)["id"]) for row in page.rows] == held
+
+
+@pytest.mark.parametrize("body", [{}, {"else": []}, {"one": "Ada"}, {"one": {"name": "Ada"}}])
+def test_a_place_for_records_that_holds_none_of_these_breaks_the_protocol(body: Any) -> None:
+    with pytest.raises(ProtocolError):
+        list(walk(answers(body)[0], PATH, OneObject("one", several="many")))
+
+
 def test_no_object_where_one_is_promised_breaks_the_protocol() -> None:
     with pytest.raises(ProtocolError):
         list(walk(answers({"data": None})[0], PATH, OneObject()))

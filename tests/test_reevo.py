@@ -74,6 +74,17 @@ def test_the_older_api_is_read_by_setting_with_contacts_by_the_domains_of_accoun
         assert found <= held
 
 
+@pytest.mark.parametrize("retrieval", ["pair", "lists"])
+def test_an_account_without_a_contact_does_not_end_the_list(retrieval: Any, tmp_path: Path) -> None:
+    with Sandbox(records=60, reevo=ReevoSwitches(retrieval=retrieval)) as box:
+        lonely = [{"domain_name": "0.example", "is_primary": True}]
+        box.tenant("reevo").create("accounts", display_name="Lonely", domains=lonely)
+        project = on_v1(box, tmp_path)
+        contacts = part(pulled(project, "reevo.contacts"), "reevo.contacts")
+        assert (contacts["status"], contacts["error"]) == ("ok", None)
+        assert contacts["rows"] > 5
+
+
 def test_an_archived_record_is_found_by_the_next_whole_pass(tmp_path: Path) -> None:
     with Sandbox(records=120) as box:
         project = project_for(box, tmp_path, "reevo")

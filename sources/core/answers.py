@@ -35,6 +35,8 @@ def split(answer: Decodable, paging: Paging, id_field: str) -> Part:
     envelope_type, ids_type = _shapes(paging, id_field)
     envelope, identified = answer.json(type=envelope_type), answer.json(type=ids_type)
     if isinstance(paging, OneObject):
+        if paging.several is not None:
+            return _few(envelope, identified)
         if paging.data is None:
             return Part([envelope], _ids([identified]))
         return Part([envelope.data], _ids([identified.data]))
@@ -51,6 +53,28 @@ def split(answer: Decodable, paging: Paging, id_field: str) -> Part:
         has_more=envelope.has_more,
         is_end_documented=is_documented and (paging.has_more is None or envelope.has_more is False),
     )
+
+
+def _few(envelope: Any, identified: Any) -> Part:
+    """Give the records of an answer that may hold none, one or several."""
+    keys = [each for each in (identified.data, identified.several) if each is not msgspec.UNSET]
+    if not keys:
+        raise ProtocolError("the answer lacks the field for its records")
+    rows = [row for place in (envelope.data, envelope.several) for row in _listed(place)]
+    return Part(rows, _ids([key for place in keys for key in _each(place)]))
+
+
+def _listed(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    text = bytes(raw).strip()
+    if text.startswith(b"["):
+        return msgspec.json.decode(text, type=list[msgspec.Raw])
+    return [] if text == b"null" else [raw]
+
+
+def _each(place: Any) -> Sequence[Any]:
+    if place is None:
+        return ()
+    return place if isinstance(place, list) else (place,)
 
 
 def _ids(keys: Sequence[Any]) -> list[str]:
@@ -74,6 +98,8 @@ def _cursor(envelope: Any, name: str) -> Any:
 def _shapes(paging: Paging, id_field: str) -> tuple[Any, Any]:
     """Make the types of an answer: its envelope with raw rows, and its rows' ids alone."""
     key = msgspec.defstruct("Row", [("id", str | int)], rename={"id": id_field})
+    if isinstance(paging, OneObject) and paging.several is not None:
+        return _few_shapes(paging, key)
     is_one = isinstance(paging, OneObject)
     raw, keys = (msgspec.Raw, key) if is_one else (list[msgspec.Raw], list[key])  # type: ignore[valid-type]
     if paging.data is None:
@@ -90,3 +116,13 @@ def _shapes(paging: Paging, id_field: str) -> tuple[Any, Any]:
         fields.append(("meta", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET))
     envelope = msgspec.defstruct("Answer", fields, rename=names)
     return envelope, msgspec.defstruct("Answer", [("data", keys)], rename={"data": paging.data})
+
+
+def _few_shapes(paging: OneObject, key: Any) -> tuple[Any, Any]:
+    names = {"data": paging.data or "", "several": paging.several or ""}
+    none = msgspec.Raw(b"null")
+    found = key | list[key] | None | msgspec.UnsetType
+    return (
+        msgspec.defstruct("Answer", [(name, msgspec.Raw, none) for name in names], rename=names),
+        msgspec.defstruct("Answer", [(name, found, msgspec.UNSET) for name in names], rename=names),
+    )

@@ -137,9 +137,14 @@ class OffsetPages:
 
 @dataclass(frozen=True, slots=True)
 class OneObject:
-    """One record in one answer, under `data` (None: the answer itself)."""
+    """One record in one answer, under `data` (None: the answer itself).
+
+    `several` is for an answer whose shape the vendor does not document: it names where a list may stand
+    instead, and either place may hold no record, one or a list.
+    """
 
     data: str | None = "data"
+    several: str | None = None
 
 
 KeyForm = Literal["email", "domain", "text", "none"]

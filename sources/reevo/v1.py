@@ -78,7 +78,8 @@ CONTACTS = Resource(
         owner_email="text",
         custom_fields="json",
     ),
-    OneObject("contact"),
+    # Its answer is not documented: one contact or several, or none.
+    OneObject("contact", several="contacts"),
     one=f"{_PREFIX}/contacts/{{id}}",
     variants=_ASKED,
     optional=True,
