@@ -172,6 +172,27 @@ def test_the_record_we_know_by_id_is_updated_though_its_address_changed(desk: De
     assert (row.crm_id, row.action, row.match) == ("con_1", "update", "id")
 
 
+@pytest.mark.parametrize(("ann", "bob", "held"), [("A", "B", "ab"), ("Ann", "B", "b"), ("A", "Ann", "a")])
+def test_a_record_that_two_rows_mean_takes_neither(desk: Desk, ann: str, bob: str, held: str) -> None:
+    desk.mirror({**ANN, "email": "b@example.com"})
+    desk.remember("a@example.com", {"first_name": "Ann"}, {"first_name": "Ann"}, crm_id="con_1")
+    desk.model(("a@example.com", ann, None, None), ("b@example.com", bob, None, None))
+    result = desk.plan()
+    assert reasons(result) == [(f"{each}@example.com", "rejected", "ambiguous") for each in held]
+    assert (result.counts["create"], result.counts["update"]) == (0, 0)
+
+
+def test_records_that_changed_their_addresses_with_each_other_keep_their_rows(desk: Desk) -> None:
+    desk.mirror({**ANN, "email": "b@example.com"}, {**ANN, "id": "con_2", "email": "a@example.com"})
+    for key, crm_id in (("a@example.com", "con_1"), ("b@example.com", "con_2")):
+        desk.remember(key, {"first_name": "Ann"}, {"first_name": "Ann"}, crm_id=crm_id)
+    desk.model(("a@example.com", "A", None, None), ("b@example.com", "B", None, None))
+    assert [(row["key"], row["crm_id"]) for row in desk.plan().rows] == [
+        ("a@example.com", "con_1"),
+        ("b@example.com", "con_2"),
+    ]
+
+
 def test_modes_leave_rows_out_with_a_reason(desk: Desk) -> None:
     desk.mirror(ANN)
     desk.model(("ann@example.com", "Anna", None, None), ("new@example.com", "N", None, None))

@@ -1,6 +1,6 @@
 """Find the CRM's record of each of a model's rows, in SQL: by the id it once gave, else by its key.
 
-Two statements over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
+Three statements over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
 of a row is `outbox`'s.
 """
 
@@ -54,6 +54,35 @@ def read_mirror(mapping: FieldMapping, target: Target) -> str:
             and crm_id is not null
         union all select key from plan_candidates
     )
+    """
+
+
+def find_contested(mapping: FieldMapping) -> str:
+    """Write the query for `plan_contested`: the records that several rows of the model mean.
+
+    One row means a record by the id that the ledger holds, while the record has taken another row's key, or
+    is another row's by its id as well. A row that is at rest means its record all the same.
+    """
+    if mapping.identity.by == "id":
+        return "create or replace temp table plan_contested as select null::varchar as id where false"
+    # The model is read for few keys at most, and not at all where no record goes by another key than its row.
+    return f"""
+    create or replace temp table plan_contested as
+    with stray as materialized (
+        select ledger.key, mirror.id, mirror.plan_key from roundtrip.ledger as ledger
+        join plan_mirror as mirror on mirror.id = ledger.crm_id
+        where connection = $connection and object = $object and mirror._deleted_at is null
+            and mirror.plan_key is distinct from ledger.key
+            and ledger.key in (select key from plan_candidates)
+    ),
+    taken as (
+        select {mapping.key} as key from ({mapping.query}) as model
+        where {mapping.key} in (select plan_key from stray)
+    )
+    select id from stray group by id having count(*) > 1
+    union
+    select id from stray
+    where plan_key in (select key from taken) and plan_key not in (select key from stray)
     """
 
 
@@ -114,7 +143,9 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
     from found
     left join mirror on mirror.id = found.record_id
     )
-    select * from matched
+    select * replace (
+        case when record_id in (select id from plan_contested) then 'ambiguous' else state end as state
+    ) from matched
     where state <> 'there' or {differs}
         or (has_ledger and (echo_at is null or echo_at < pushed_at or synced_at > echo_at))
     """

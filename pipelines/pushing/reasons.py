@@ -13,7 +13,7 @@ REASONS: Mapping[str, str] = {
     "invalid_value": "the value is not of the field's type: convert the column in the model",
     "missing_required": "a new record needs this field: give it a value in the model, or map it",
     # of the CRM's record
-    "ambiguous": "several records of the CRM have this key: merge them there, then pull",
+    "ambiguous": "several records fit the key, or several rows mean one record: merge or correct, then pull",
     "not_in_crm": 'the CRM has no such record, and mode is "update"',
     "already_in_crm": 'the CRM has the record already, and mode is "create"',
     "cannot_update": "the CRM's API does not change records that are there",
