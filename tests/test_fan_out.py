@@ -1,6 +1,7 @@
 """Lists that are asked for once per record of another resource: nothing falls between two questions."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def move_an_old_activity(box: Sandbox, domain: str) -> Any:
     )
     tenant.edit("activities", old["id"], account_id=account["id"])
     return old["id"]
+
+
+@dataclass(frozen=True)
+class Unknown(Status):
+    """Answer 404 where one record is asked by."""
+
+    code: int = 404
+    of: str = ""
+
+    def fits(self, request: Any) -> bool:
+        return self.of.encode() in (request.body or b"")
 
 
 def test_what_a_list_is_asked_for_by_is_read_with_it(box: Sandbox, tmp_path: Path) -> None:
@@ -89,3 +101,41 @@ def test_the_second_pull_asks_for_what_is_new_only(box: Sandbox, tmp_path: Path)
     second = part(pulled(project, ACTIVITIES), ACTIVITIES)
     assert first["rows"] >= len(reachable(box))
     assert second["rows"] < first["rows"] / 4
+
+
+def test_a_record_that_the_crm_does_not_know_any_more_ends_no_other_ones_part(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    """A whole pass that was refused a part proves no absence, and a window keeps its place for it."""
+    project = project_for(box, tmp_path, "reevo")
+    mark = part(pulled(project), ACTIVITIES)["watermark"]
+    tenant = box.tenant("reevo")
+    gone, *_, other = sorted(account["id"] for account in tenant.records("accounts"))
+    before = stored(project)
+    box.faults.add(Unknown(of=gone), path="/activity/_query", times=None)
+    called = tenant.create("activities", account_id=other, type="MANUAL", sub_type="TEXT", metadata={})
+    unseen = tenant.create("activities", account_id=gone, type="MANUAL", sub_type="TEXT", metadata={})
+    entry = part(pulled(project, ACTIVITIES), ACTIVITIES)
+    assert (entry["status"], entry["counts"]["refused_scopes"]) == ("ok", 1)
+    assert entry["watermark"] == mark
+    assert stored(project) == before | {called["id"]}
+    assert part(pulled(project, ACTIVITIES, full=True), ACTIVITIES)["deleted"] == 0
+    box.faults.clear()
+    pulled(project, ACTIVITIES)
+    assert stored(project) == before | {called["id"], unseen["id"]}
+
+
+def test_a_list_is_absent_only_where_every_record_is_answered_so(box: Sandbox, tmp_path: Path) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    box.faults.add(Unknown(), path="/activity/_query", times=None)
+    assert part(pulled(project), ACTIVITIES)["status"] == "absent"
+    box.faults.clear()
+    box.faults.add(Status(404), path="/activity/_query", times=1)
+    assert part(pulled(project), ACTIVITIES)["status"] == "ok"
+    assert stored(project)
+    box.faults.add(Unknown(), path="/activity/_query", times=None)
+    before = stored(project)
+    assert part(pulled(project), ACTIVITIES)["status"] == "failed"
+    box.faults.clear()
+    assert part(pulled(project), ACTIVITIES)["status"] == "ok"
+    assert stored(project) >= before

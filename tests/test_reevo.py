@@ -74,7 +74,7 @@ def test_the_older_api_is_read_by_setting_with_contacts_by_the_domains_of_accoun
         assert found <= held
 
 
-@pytest.mark.parametrize("retrieval", ["pair", "lists"])
+@pytest.mark.parametrize("retrieval", ["pair", "lists", "refused"])
 def test_an_account_without_a_contact_does_not_end_the_list(retrieval: Any, tmp_path: Path) -> None:
     with Sandbox(records=60, reevo=ReevoSwitches(retrieval=retrieval)) as box:
         lonely = [{"domain_name": "0.example", "is_primary": True}]

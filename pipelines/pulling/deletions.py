@@ -31,7 +31,8 @@ def find_gone(
     told: set[str] = set()
     if feed is not None and reading.has_feed:
         told = deltas.keep_live(con, reading, feed.ids(_entity(reading), {"deleted"}))
-    absent = deltas.find_absent(con, reading) - told if reading.is_full else set()
+    has_seen_all = reading.is_full and not reading.refused
+    absent = deltas.find_absent(con, reading) - told if has_seen_all else set()
     check_number(con, reading, len(told | absent), max_share=max_share, max_number=max_number)
     return told | _confirm(reading, absent)
 
@@ -64,7 +65,7 @@ def _confirm(reading: Reading, absent: set[str]) -> set[str]:
     second = Pass(reading.session, reading.resource, scopes=reading.scopes)
     for page in second:
         absent = absent - set(page.ids)
-    return absent if second.complete else set()
+    return absent if second.complete and not second.refused else set()
 
 
 def _entity(reading: Reading) -> str:

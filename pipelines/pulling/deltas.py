@@ -317,6 +317,8 @@ def _fanned_at(reading: Reading) -> datetime | None:
     """Give the moment until which scopes that landed were asked for; a pass in parts knows its first."""
     if not reading.resource.fan_out:
         return None
+    if reading.refused and reading.since is not None:
+        return reading.state.fanned_at
     return _looked_at(reading) if reading.token is not None else datetime.now(UTC)
 
 
@@ -347,10 +349,14 @@ def _is_dead_end(reading: Reading, segment: Segment) -> bool:
 
 
 def _next_watermark(reading: Reading, lookback: timedelta) -> datetime:
-    """Give the next mark; a whole pass sets it afresh, so that one that was wrong does not stay."""
+    """Give the next mark; a whole pass sets it afresh, so that one that was wrong does not stay.
+
+    It stays where scopes were refused: should the CRM know them again, their window is open still.
+    """
     assert reading.started is not None
     before = reading.state.watermark
-    if before is not None and reading.newest is None and reading.since is not None:
+    is_open = reading.newest is None or reading.refused
+    if before is not None and is_open and reading.since is not None:
         return before
     mark = watermark(reading.started, reading.newest, reading.now(), lookback)
     return max(mark, before) if before is not None and reading.since is not None else mark

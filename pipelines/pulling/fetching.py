@@ -64,12 +64,14 @@ class Reading:
     counts: dict[str, int] = field(default_factory=dict)
     seen: list[Path] = field(default_factory=list)  # typed files of this pass, for deletions by absence
     scopes: list[Scope] = field(default_factory=list)  # what a resource with a fan-out is asked for
+    refused: int = 0  # scopes that the CRM did not know: what they hold was not seen
     absent: bool = False  # the vendor does not document the list, and it is not there
     unlisted: int = 0  # records that only the feed knows, too many to be asked for one by one
     has_gap: bool = False  # the feed does not reach back to where it was last followed
     is_rebuild: bool = False  # `--full`: compare values, not hashes, so that damaged rows are mended
     shield: Shield = field(default_factory=Shield)  # what of each row is not kept, or only as a digest
     error: ConnectorError | None = None
+    is_given_up: bool = False  # rows of it could not be published, so nothing that was read after them may be
     new: int = 0
     changed: int = 0
     unchanged: int = 0
@@ -98,6 +100,11 @@ class Reading:
     def reset(self, tally: tuple[int, int, int, int]) -> None:
         """Go back to an earlier tally."""
         self.new, self.changed, self.unchanged, self.deleted = tally
+
+    def give_up(self, error: ConnectorError, tally: tuple[int, int, int, int]) -> None:
+        """Leave what was read unpublished, and go back to an earlier tally."""
+        self.error, self.is_given_up = error, True
+        self.reset(tally)
 
     def now(self) -> datetime:
         """Give the time by the CRM's clock where it has told, else by ours."""
@@ -188,6 +195,7 @@ class Fetcher:
         finally:
             self._spooling.close()
             reading.repairs, reading.resumed = steps.repairs, steps.resumed
+            self._note_refused(steps.refused)
             self._out.put(Segment(reading, files, self._token, final=True))
 
     def _read(self, steps: Pass) -> None:
@@ -234,6 +242,11 @@ class Fetcher:
                 reading.error = error
         elif not self._stop.is_set():
             reading.error = error
+
+    def _note_refused(self, scopes: int) -> None:
+        self._reading.refused = scopes
+        if scopes:
+            self._reading.counts["refused_scopes"] = scopes
 
     def _unproven(self) -> ConnectorError:
         return ProtocolError(

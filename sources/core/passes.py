@@ -27,6 +27,8 @@ class Pass:
     resumed saw only its own part. `token` is where to go on after the last page given, None after the end.
     It stays at the last page of a walk until the end of that walk is proven, so that whoever resumes there
     finds out about it again.
+    A scope that the CRM does not know any more ends alone and is counted in `refused`: what it holds was not
+    seen, so such a pass proves no absence. Where no scope is known, the list itself is not there.
     """
 
     def __init__(
@@ -46,26 +48,35 @@ class Pass:
         self.complete = False
         self.pages = 0
         self.repairs = 0
+        self._refused: list[GoneError] = []
         self._requests = self._compose(scopes)
+
+    @property
+    def refused(self) -> int:
+        """Count the scopes that the CRM did not know."""
+        return len(self._refused)
 
     def __iter__(self) -> Iterator[Page]:
         labels = list(self._requests)
         first, start = self._place(labels)
         complete = True
         for number in range(first, len(labels)):
-            steps = self._walk(self._requests[labels[number]], start)
+            steps, refused = self._walk(self._requests[labels[number]], start), self.refused
             for page in self._placed(steps):
                 self.pages += 1
                 if complete and page.token:
                     self.token = f"{labels[number]}|{page.token}"
                 yield page
-            complete = complete and steps.complete
+            complete = complete and (steps.complete or self.refused > refused)
             if complete and number + 1 < len(labels):
                 self.token = f"{labels[number + 1]}|"
             self.repairs += steps.repairs
             self.resumed = self.resumed and not (steps.restarts and number == 0)
             start = None
-        self.complete, self.token = complete, None
+        self.token = None
+        if labels and self.refused == len(labels):
+            raise self._refused[0]
+        self.complete = complete
 
     def _place(self, labels: list[str]) -> tuple[int, str | None]:
         """Find the walk to begin with, and its page token."""
@@ -76,13 +87,15 @@ class Pass:
         return 0, None
 
     def _placed(self, steps: Walk) -> Iterator[Page]:
-        """Name the place in the errors of a walk, which knows neither connection nor resource."""
+        """Name the place in the errors of a walk, which does not know it; a refused scope ends alone."""
         try:
             yield from steps
         except ConnectorError as error:
             error.connection = error.connection or self.session.connection.name
             error.resource = error.resource or self.resource.name
-            raise
+            if not (isinstance(error, GoneError) and self.resource.fan_out):
+                raise
+            self._refused.append(error)
 
     def _compose(self, scopes: Sequence[Scope]) -> dict[str, Request]:
         """Make the first request of each walk, by a label that names it in tokens: per scope and variant."""

@@ -154,7 +154,8 @@ def _tables(session: Session, resource: Resource, state: dict[str, Any]) -> Iter
             table, stamp = _table(spool, resource, now)
             newest = max((moment for moment in (newest, stamp) if moment), default=None)
             yield table
-    if steps.complete and started and isinstance(resource.strategy, Since) and state.get("since"):
+    was_all_shown = steps.complete and not steps.refused
+    if was_all_shown and started and isinstance(resource.strategy, Since) and state.get("since"):
         state["watermark"] = watermark(started, newest, started, LOOKBACK).isoformat()
         if newest:
             state["newest"] = newest.isoformat()
