@@ -274,6 +274,21 @@ def test_created_records_stay_and_are_listed_unless_they_are_to_be_deleted(shop:
     assert (back.counts["created"], relm.contact("lead0@new.example")["first_name"]) == (1, "F0")
 
 
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+def test_a_record_that_somebody_added_to_before_any_pull_is_not_deleted(shop: Open, crm: str) -> None:
+    made = shop(crm)
+    theirs, ours = f"{crm}1@added.example", f"{crm}2@added.example"
+    made.model([(each, "Ann", "Lee", 5, None) for each in (theirs, ours)], columns=COLUMNS)
+    pushed = made.push()
+    made.by_hand(theirs, phone="+49 30 7")
+    result = take_back(made, pushed, delete_created=True)
+    assert held(result, "edited_since_plan: phone") == [(theirs, [])]
+    assert [len(made.contacts(each)) for each in (theirs, ours)] == [1, 0]
+    made.pull()
+    seen = take_back(made, pushed, delete_created=True, dry_run=True)
+    assert [key for key, _ in held(seen, "edited_since")] == [theirs]
+
+
 def test_a_deletion_of_ours_is_no_change_by_others(shop: Open) -> None:
     relm = shop()
     relm.model([("gone@new.example", "Gone", "Soon", 1, None)], columns=COLUMNS)

@@ -6,13 +6,14 @@ become of each of their fields (`undo_judged`).
 
 from dataclasses import replace
 
-from pipelines.pushing.compare import Form, as_json
-from pipelines.pushing.identity import identity_of
+from pipelines.pushing.compare import Form, as_json, pointer
+from pipelines.pushing.identity import identity_of, mirror_text
 from pipelines.pushing.matching import Target
 from pipelines.pushing.outbox import known_record
 from pipelines.warehouse import literal
 from sources.core.lanes import DELETE
 
+_EMPTY = ("", "0", "0.0", "false", "[]", "{}")  # what stands in a field that nobody has filled in
 _TYPED: tuple[Form, ...] = ("number", "bool", "json")  # all others are texts in JSON
 
 
@@ -63,20 +64,35 @@ def _made(target: Target) -> str:
     )
     """
     is_seen = "false" if target.has_mirror else "true"
+    mirror = f"left join {target.table} as mirror on mirror.id = found.record_id" if target.has_mirror else ""
     return f"""
     select found.*, edited.fields, edited.before,
         case
             when {is_seen} then 'not_readable'
             when found.is_gone then 'gone'
             when found.record_id is null then 'id_not_known'
-            when edited.number is not null or {is_foreign} then 'edited_since'
+            when edited.number is not null or {is_foreign} or {_is_added_to(target)} then 'edited_since'
             when again.number is not null then 'sent_again: ' || again.later_run
         end as why
     from undo_found as found
+    {mirror}
     left join bundles as edited on edited.number = found.number and edited.verdict = 'edited_since'
     left join bundles as again on again.number = found.number and again.verdict = 'sent_again'
     where found.status = 'created'
     """
+
+
+def _is_added_to(target: Target) -> str:
+    """Tell whether a record has a value that neither we sent nor the CRM gives, as far as the mirror shows."""
+    parts = ["false"]
+    for name, writable in target.write.fields.items() if target.has_mirror else ():
+        is_asked = writable.readable and writable.given != "*" and "." not in name
+        text = mirror_text(name, target.mirror) if is_asked else None
+        if text is not None:
+            empty = ", ".join(literal(each) for each in (*_EMPTY, *filter(None, [writable.given])))
+            is_sent = f"coalesce(json_exists(found.ledger_sent, {pointer(name)}), false)"
+            parts.append(f"({text} not in ({empty}) and not {is_sent})")
+    return "coalesce(" + " or ".join(parts) + ", false)"
 
 
 def _row(  # noqa: PLR0913 (the columns of a plan, all by name)

@@ -288,7 +288,8 @@ class Writable:
     A field that cannot be read back is never planned against the CRM's value, verified or undone.
     A `required` field must have a value in every record that is created. One that is not `clearable` takes
     no null, one that is not `creatable` can only be changed once the record is there, and one that is not
-    `updatable` stays as it was created.
+    `updatable` stays as it was created. `given` is what the CRM itself puts into a new record that brings no
+    value, where the vendor says so; `*` where it goes by other fields.
     """
 
     kind: Kind = "text"
@@ -297,6 +298,7 @@ class Writable:
     clearable: bool = True
     creatable: bool = True
     updatable: bool = True
+    given: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

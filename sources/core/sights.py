@@ -13,6 +13,7 @@ from sources.core.rows import Outcome, Row, Sight, Verdict
 
 GONE = "gone"
 EDITED = "edited_since_plan"
+_EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})  # what stands in a field that nobody has filled in
 
 
 def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
@@ -73,7 +74,22 @@ def row_without(row: Row, rest: Row | None) -> Row:
 def _still_ours(write: Write, row: Row, record: Mapping[str, Any]) -> Row | Outcome:
     shown = {name: value for name, value in row.before.items() if record and is_readable(write, name)}
     edited = [name for name, value in shown.items() if not is_echo(value, value_at(record, name))]
+    edited += _added(write, row, record)
     return Outcome(row.seq, "conflict", row.crm_id, f"{EDITED}: {', '.join(edited)}") if edited else row
+
+
+def _added(write: Write, row: Row, record: Mapping[str, Any]) -> list[str]:
+    """Name the fields that have a value which neither we sent nor the CRM gives: somebody works with it."""
+    given = {name: writable.given for name, writable in write.fields.items()}
+    names = [name for name in given if given[name] != "*" and "." not in name and is_readable(write, name)]
+    nested = record.get(write.custom) if write.custom and not write.custom_column else None
+    if isinstance(nested, Mapping):
+        names += [f"{write.custom}.{custom}" for custom in nested]
+    return [
+        name
+        for name in names
+        if name not in row.before and value_at(record, name) not in (*_EMPTY, given.get(name))
+    ]
 
 
 def _is_as_planned(write: Write, row: Row, name: str, record: Mapping[str, Any]) -> bool:

@@ -131,8 +131,8 @@ DEALS = Write(
         **{name: Writable(required=True, clearable=False) for name in ("name", "pipelineId", "stageId")},
         **_texts("contactId", "companyId"),
         "value": Writable("decimal"),
-        "currency": Writable(clearable=False),  # none given means USD
-        "probability": Writable("bigint"),
+        "currency": Writable(clearable=False, given="USD"),
+        "probability": Writable("bigint", given="*"),  # the stage's
         "expectedCloseDate": Writable("timestamp"),
         **_texts("notes", "ownerId"),
     },
@@ -167,7 +167,7 @@ ACTIVITIES = Write(
         "scheduledAt": Writable("timestamp"),
         "dueDate": Writable("timestamp"),
         "priority": Writable(),
-        "status": Writable(clearable=False),  # none given means pending
+        "status": Writable(clearable=False, given="pending"),
         **_texts("callDirection", "callOutcome"),
         "callDurationSeconds": Writable("bigint"),
         "durationMinutes": Writable("bigint"),

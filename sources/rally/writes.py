@@ -54,7 +54,6 @@ _READABLE = (
     "title",
     "department",
     "companyId",
-    "lifecycleStage",
     "leadSource",
     "tags",
     "ownerId",
@@ -63,6 +62,7 @@ _READABLE = (
 FIELDS: dict[str, Writable] = {
     **{name: Writable(required=True) for name in ("firstName", "lastName", "email")},
     **{name: Writable() for name in _READABLE},
+    "lifecycleStage": Writable(given="lead"),
     "leadScore": Writable("bigint"),
     **{name: Writable(readable=False) for name in UNREADABLE},
 }
