@@ -83,7 +83,7 @@ def _made(target: Target) -> str:
 
 
 def _is_added_to(target: Target) -> str:
-    """Tell whether a record has a value that neither we sent nor the CRM gives, as far as the mirror shows."""
+    """Tell whether a record has a value that neither we sent nor the CRM gives, as the mirror shows it."""
     parts = ["false"]
     for name, writable in target.write.fields.items() if target.has_mirror else ():
         is_asked = writable.readable and writable.given != "*" and "." not in name
