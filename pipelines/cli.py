@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Debug.is_on = "--debug" in words
     if Debug.is_on:
         logging.basicConfig(format="%(message)s")
+        os.environ.setdefault("RUNTIME__LOG_LEVEL", "WARNING")  # of dlt, which is silent otherwise
         logging.getLogger("pipelines").setLevel(logging.DEBUG)
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _stop)

@@ -235,9 +235,10 @@ class _PullRun:
                 self._take(queue.get_nowait())
 
     def _take(self, segment: Segment) -> None:
-        self.pending.append(segment)
-        segment.reading.seen.extend(segment.files)
         self.waiting -= segment.final
+        if not segment.reading.is_given_up:
+            self.pending.append(segment)
+            segment.reading.seen.extend(segment.files)
 
     # -- committing ------------------------------------------------------------------------------
 
@@ -256,6 +257,7 @@ class _PullRun:
         parts: dict[int, list[Segment]] = {}
         for segment in self.pending:
             parts.setdefault(id(segment.reading), []).append(segment)
+        before = {key: part[0].reading.tally() for key, part in parts.items()}
         with self.warehouse.reading() as con:
             spare_memory(con, self.warehouse.home)
             found = [(part[0].reading, self._find(con, part)) for part in parts.values()]
@@ -264,11 +266,29 @@ class _PullRun:
             each.delta or each.gone or deltas.is_news(reading, each.state) for reading, each in found
         )
         with held():
-            if is_news and found:
-                self._publish(found, last=last)
-            elif last:
+            while is_news and found:
+                try:
+                    self._publish(found, last=last)
+                    break
+                except ConnectorError as error:
+                    found = self._without_broken(found, error, before)
+            if last and not (is_news and found):
                 self.warehouse.note_run(replace(self._record(last=True), looked=self.result.looked))
             self.pending = []  # only now: an interrupt before this leaves them to the last commit
+
+    def _without_broken(
+        self,
+        found: "list[tuple[Reading, _Findings]]",
+        error: ConnectorError,
+        before: Mapping[int, tuple[int, int, int, int]],
+    ) -> "list[tuple[Reading, _Findings]]":
+        """Give up the connection whose rows could not be merged; an error of the file itself is raised."""
+        broken = [reading for reading, _ in found if reading.connection == error.connection]
+        if not broken:
+            raise error
+        for reading in broken:
+            reading.give_up(error, before[id(reading)])
+        return [(reading, each) for reading, each in found if not reading.is_given_up]
 
     def _find(self, con: duckdb.DuckDBPyConnection, part: list[Segment]) -> _Findings:
         reading = part[0].reading

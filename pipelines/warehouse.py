@@ -310,8 +310,8 @@ class Warehouse:
         """
         found: dict[tuple[str, str], datetime] = {}
         for run, is_of_this in self._pending():
-            if is_of_this:
-                found |= {(connection, resource): run.started_at for connection, resource in run.looked}
+            for connection, resource in run.looked if is_of_this else ():
+                found[connection, resource] = run.started_at
         return found
 
     def _pending(self) -> list[tuple[RunRecord, bool]]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
-from sources.sandbox.exchange import Request
-from sources.sandbox.faults import ExpireCursor, HalfBody, Html, Status
+from sources.sandbox.exchange import Request, Response
+from sources.sandbox.faults import Action, ExpireCursor, HalfBody, Html, Status
 from sources.sandbox.ralivi_rules import RaliviSwitches
 from sources.sandbox.relm_rules import RelmSwitches
 from tests.pulling import environ_of, part, project_for, pulled, rows
@@ -188,6 +188,29 @@ def _spoil(folder: Path) -> None:
         with file.open("r+b") as spool:
             spool.write(b"\x00{{{")
         file.write_bytes(b"{not json\n" * 3)
+
+
+def test_an_end_that_is_not_proven_is_asked_for_again_though_its_checkpoint_stood_behind_it(
+    tmp_path: Path,
+) -> None:
+    with Sandbox(records=250, relm=RelmSwitches(max_limit=100)) as box:
+        project = project_for(box, tmp_path, "relm", checkpoint_s=0)
+        box.faults.add(EndsUnsaid(), crm="relm", path=r"/contacts\?", times=None)
+        for _ in range(3):
+            result = pulled(project, "relm.contacts")
+            assert result.exit_code == 1
+            assert "did not end as documented" in str(result.error)
+            assert token_of(project) is None
+        box.faults.clear()
+        assert pulled(project, "relm.contacts").exit_code == 0
+
+
+@dataclass(frozen=True)
+class EndsUnsaid(Action):
+    """Leave open on the last page whether there is more."""
+
+    def turned(self, response: Response) -> Response:
+        return replace(response, body=response.body.replace(b'"has_more":false', b'"has_more":null'))
 
 
 def test_half_a_body_is_asked_for_again_and_the_run_is_whole(tmp_path: Path) -> None:

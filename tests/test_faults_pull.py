@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from pipelines.pulling import spooling
@@ -126,6 +127,33 @@ def test_a_fault_of_ours_in_one_list_costs_the_others_nothing(
         assert (part(result, "rally.companies")["status"], count(project, "rally.companies")) == ("ok", 5)
         assert pulled(project, "rally.contacts").exit_code == 0
         assert count(project, "rally.contacts") == 20
+
+
+@pytest.mark.parametrize("publish", ["generation", "in_place"])
+def test_a_connection_whose_rows_cannot_be_merged_costs_the_others_nothing(
+    publish: str, tmp_path: Path, warm_runs: WarmRuns
+) -> None:
+    with Sandbox(records=20) as box:
+        project = replace(project_for(box, tmp_path, "rally", "relm"), publish=publish)
+        pulled(project, "rally.contacts", "relm.contacts")
+        with duckdb.connect(str(project.warehouse)) as con:
+            con.execute("drop view crm.contacts")
+            con.execute("alter table rally.contacts alter column title type boolean using null")
+        for crm, title in (("rally", {"title": "Duchess"}), ("relm", {})):
+            person = box.tenant(crm).records("contacts")[0]["id"]
+            box.tenant(crm).edit("contacts", person, phone="new", **title)
+        environ = environ_of(box) | {"ROUNDTRIP__PUBLISH": publish}
+        run = warm_runs.start(tmp_path, ["pull", "rally.contacts", "relm.contacts", "--json"], environ)
+        assert run.end() == 1
+        rally, relm = run.json()["resources"]
+        assert (rally["status"], rally["changed"], relm["status"], relm["changed"]) == ("failed", 0, "ok", 1)
+        assert "could not be merged" in rally["error"]
+        assert "Duchess" not in run.out + run.err
+        assert rows(project, "select count(*) from relm.contacts where phone = 'new'") == [(1,)]
+        with duckdb.connect(str(project.warehouse)) as con:
+            con.execute("alter table rally.contacts alter column title type varchar")
+        assert pulled(project, "rally.contacts").exit_code == 0
+        assert rows(project, "select count(*) from rally.contacts where phone = 'new'") == [(1,)]
 
 
 PASSING: dict[str, Action] = {

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ import pytest
 
 from pipelines.status import status
 from pipelines.warehouse import Warehouse, _our_tables, sql
-from sources.core.errors import LockedError
+from sources.core.errors import ConnectorError, LockedError
 from sources.sandbox import Sandbox
 from sources.sandbox.exchange import Request
 from sources.sandbox.vivre_rules import VivreSwitches
@@ -156,6 +157,33 @@ def test_a_look_that_found_nothing_counts_also_after_the_next_generation(tmp_pat
         pulled(project, "rally.deals")
         assert status(project).connections[0]["resources"][1]["last_success"] == looked[1]["last_success"]
         assert Warehouse(project.warehouse).pending_runs() == []
+
+
+def test_a_window_of_the_operators_own_is_no_look_at_the_whole(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        before = status(project).connections[0]["resources"][0]["last_success"]
+        assert pulled(project, "rally.contacts", since=datetime.now(UTC) + timedelta(days=1)).exit_code == 0
+        pulled(project, "rally.companies")
+        assert status(project).connections[0]["resources"][1]["last_success"] == before
+
+
+def test_a_run_that_could_not_publish_is_no_look_and_is_shown_as_failed(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        project = project_for(box, tmp_path, "rally")
+        pulled(project, "rally.contacts")
+        before = status(project).connections[0]["resources"][0]["last_success"]
+        box.tenant("rally").edit("contacts", box.tenant("rally").records("contacts")[0]["id"], phone="1")
+        (blocking := Warehouse(project.warehouse).build).mkdir()  # as a disk that takes no file
+        with pytest.raises(ConnectorError, match="could not be written"):
+            pulled(project, "rally.contacts")
+        blocking.rmdir()
+        (shown,) = status(project).connections[0]["resources"]
+        assert shown["last_success"] == before
+        assert "could not be written" in shown["last_error"]
+        pulled(project, "rally.companies")
+        assert status(project).connections[0]["resources"][1]["last_success"] == before
 
 
 def test_a_warehouse_of_an_older_version_is_read_as_it_is_and_brought_up_to_date(tmp_path: Path) -> None:

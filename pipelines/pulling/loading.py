@@ -44,6 +44,7 @@ def load(con: duckdb.DuckDBPyConnection, connection: str, deltas: Sequence[Delta
     that a repeated load does not double. The staging copies are dropped afterwards.
     """
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # its lines quote the rows that it failed at
     os.environ.setdefault("LOAD__WORKERS", "2")  # each file that is inserted at a time takes memory
     import dlt
     from dlt.pipeline.exceptions import PipelineStepFailed

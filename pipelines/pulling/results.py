@@ -30,7 +30,7 @@ class PullResult:
 
     @property
     def looked(self) -> list[tuple[str, str]]:
-        """List what was seen to its end; a window of the operator's own tells nothing of what lies outside."""
+        """List what was seen to its end; an operator's own window tells nothing of what lies outside."""
         return [
             (reading.connection, reading.resource.name)
             for reading in self.readings

@@ -1,6 +1,8 @@
 """The `crm.*` views: one model over all connections, composed from each CRM's own mapping."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -8,6 +10,8 @@ import duckdb
 from pipelines.warehouse import literal, quoted
 from sources import load
 from sources.core.connector import View
+from sources.core.errors import ConnectorError
+from sources.core.spool import sql_type
 
 # Columns of each view after `connection`, `crm`, `id`, in the order the interface fixes, with their types.
 CRM_VIEWS: dict[str, dict[str, str]] = {
@@ -92,13 +96,55 @@ def write_views(con: duckdb.DuckDBPyConnection) -> None:
     )
     for view in CRM_VIEWS:
         parts = [
-            _select(view, connection, crm, mapping, json.loads(options))
+            _Part(view, connection, crm, contract, mapping, json.loads(options))
             for connection, crm, contract, options in known
             for mapping in load(crm).contracts[contract].views.get(view, ())
             if (connection, mapping.resource) in present
         ]
-        body = "\nunion all\n".join(parts) or _empty(view)
-        _replace(con, view, body)
+        try:
+            _replace(con, view, _union(view, [_select(part, part.table) for part in parts]))
+        except duckdb.BinderException:
+            _replace(con, view, _union(view, [_fitted(con, part) for part in parts]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one table adds to a view."""
+
+    view: str
+    connection: str
+    crm: str
+    contract: str
+    mapping: View
+    options: dict[str, Any]
+
+    @property
+    def table(self) -> str:
+        return f"{quoted(self.connection)}.{quoted(self.mapping.resource)}"
+
+
+def _fitted(con: duckdb.DuckDBPyConnection, part: _Part) -> str:
+    """Select from a table that another contract or version has made: columns that it lacks are null there."""
+    present = {row[0] for row in con.execute(f"describe {part.table}").fetchall()}
+    resource = load(part.crm).contracts[part.contract].resource(part.mapping.resource)
+    lacking = "".join(
+        f", null::{sql_type(column.kind)} as {quoted(column.name)}"
+        for column in resource.columns
+        if column.name not in present
+    )
+    select = _select(part, f"(select *{lacking} from {part.table})")
+    try:
+        con.execute(f"explain {select}")
+    except duckdb.BinderException as error:
+        raise ConnectorError(
+            f"the table {part.connection}.{part.mapping.resource} has columns of other types than pulls make",
+            hint="Undo what was altered by hand, or drop the table and pull with --full.",
+        ) from error
+    return select
+
+
+def _union(view: str, selects: Sequence[str]) -> str:
+    return "\nunion all\n".join(selects) or _empty(view)
 
 
 def _replace(con: duckdb.DuckDBPyConnection, view: str, body: str) -> None:
@@ -115,20 +161,20 @@ def _replace(con: duckdb.DuckDBPyConnection, view: str, body: str) -> None:
         con.execute(f"create or replace view crm.{view} as\n{body}")
 
 
-def _select(view: str, connection: str, crm: str, mapping: View, options: dict[str, Any]) -> str:
+def _select(part: _Part, table: str) -> str:
+    view, mapping, options = part.view, part.mapping, part.options
     columns = dict(mapping.columns)
     if view == "contacts" and "email" in columns:
         columns["email_key"] = f"lower(trim({columns['email']}))"
     if view == "deals":
-        columns |= _closing(connection, columns, options)
+        columns |= _closing(part.connection, columns, options)
     values = {name: _sql_value(value) for name, value in options.items()}
     selected = ",\n    ".join(
         f"try_cast({_filled(columns.get(name, 'null'), values)} as {kind}) as {name}"
         for name, kind in CRM_VIEWS[view].items()
     )
-    table = f"{quoted(connection)}.{quoted(mapping.resource)}"
     return (
-        f"select {literal(connection)} as connection, {literal(crm)} as crm, id,\n    {selected}\n"
+        f"select {literal(part.connection)} as connection, {literal(part.crm)} as crm, id,\n    {selected}\n"
         f"from {table} as record where _deleted_at is null and ({mapping.where})"
     )
 
