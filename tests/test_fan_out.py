@@ -1,7 +1,7 @@
 """Lists that are asked for once per record of another resource: nothing falls between two questions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +139,18 @@ def test_a_list_is_absent_only_where_every_record_is_answered_so(box: Sandbox, t
     box.faults.clear()
     assert part(pulled(project), ACTIVITIES)["status"] == "ok"
     assert stored(project) >= before
+
+
+def test_records_of_a_resource_that_is_asked_by_only_from_now_on_are_asked_for_their_past(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    project = project_for(box, tmp_path, "reevo")
+    pulled(project, ACTIVITIES, "reevo.contacts")
+    assert pulled(project, ACTIVITIES).exit_code == 0
+    every = {row["id"] for row in box.tenant("reevo").records("activities")}
+    assert stored(project) < every
+    reevo = project.connections["reevo"]
+    scopes = {"activity_scopes": "accounts,opportunities,contacts"}
+    wider = {"reevo": replace(reevo, options={**reevo.options, **scopes})}
+    assert part(pulled(replace(project, connections=wider), ACTIVITIES), ACTIVITIES)["status"] == "ok"
+    assert stored(project) == every

@@ -252,6 +252,7 @@ def _scopes_of(
         for other in siblings
         if other.session is reading.session and other.resource.name == fan_out.resource and other.seen
     ]
+    was_asked_by = fan_out.resource in (reading.state.fanned_by or ())
     if has_table(con, reading.connection, fan_out.resource):
         table = f"{quoted(reading.connection)}.{quoted(fan_out.resource)}"
         parts.append(
@@ -263,7 +264,7 @@ def _scopes_of(
     rows = con.execute(
         f"select value, not bool_or(is_known) from ({' union all '.join(parts)})"
         " where value is not null group by value order by value",
-        {"fanned_at": reading.state.fanned_at} if "$fanned_at" in parts[-1] else {},
+        {"fanned_at": reading.state.fanned_at if was_asked_by else None} if "$fanned_at" in parts[-1] else {},
     ).fetchall()
     return [Scope(fan_out, str(value), is_new) for value, is_new in rows]
 
@@ -310,6 +311,7 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
         last_complete_at=_looked_at(reading),
         last_full_at=_looked_at(reading) if reading.is_full else _last_full(reading),
         fanned_at=_fanned_at(reading),
+        fanned_by=_fanned_by(reading),
     )
 
 
@@ -320,6 +322,17 @@ def _fanned_at(reading: Reading) -> datetime | None:
     if reading.refused and reading.since is not None:
         return reading.state.fanned_at
     return _looked_at(reading) if reading.token is not None else datetime.now(UTC)
+
+
+def _fanned_by(reading: Reading) -> list[str] | None:
+    """List the resources whose records were asked for; a pass in parts may have begun without some."""
+    if not reading.resource.fan_out:
+        return None
+    connection = reading.session.connection
+    asked = [each.resource for each in reading.resource.fan_out if each.applies(connection)]
+    if reading.token is None and not (reading.refused and reading.since is not None):
+        return asked
+    return [each for each in asked if each in (reading.state.fanned_by or ())]
 
 
 def _looked_at(reading: Reading) -> datetime:

@@ -38,6 +38,7 @@ class State:
     last_complete_at: datetime | None = None
     last_full_at: datetime | None = None
     fanned_at: datetime | None = None  # scopes that landed until then have been asked for
+    fanned_by: list[str] | None = None  # the resources whose records these are
 
 
 @dataclass(slots=True)

@@ -76,6 +76,9 @@ create table if not exists roundtrip.push_log (
 alter table roundtrip.push_log add column if not exists verified varchar;
 alter table roundtrip.push_log add column if not exists shown json;
 
+-- A key of several parts as it is compared; `key` shows it, and what it shows cannot always be taken apart again.
+alter table roundtrip.push_log add column if not exists exact_key varchar;
+
 -- What a CRM accepted from us, per record and field (`sent`), and what it showed for it afterwards (`echo`).
 create table if not exists roundtrip.ledger (
     connection varchar,
@@ -113,6 +116,9 @@ alter table roundtrip.resource_state add column if not exists pass_since timesta
 
 -- Until when the records have landed that a list is asked for one by one; later ones have not been asked for.
 alter table roundtrip.resource_state add column if not exists fanned_at timestamptz;
+
+-- Whose records these are; those of another resource have not been asked for. Older warehouses lack the column.
+alter table roundtrip.resource_state add column if not exists fanned_by varchar[];
 
 -- Which CRM and contract each connection's tables were read by, and with which options (never a key).
 create table if not exists roundtrip.connections (
