@@ -182,7 +182,7 @@ class Eraser:
         self._run(f"delete from roundtrip.ledger where {where}", "roundtrip.ledger", "deleted")
         self._run(
             "update roundtrip.push_log"
-            " set key = null, crm_id = null, sent = null, replaced = null, shown = null,"
+            " set key = null, exact_key = null, crm_id = null, sent = null, replaced = null, shown = null,"
             f" error = null where {where}",
             "roundtrip.push_log",
             "emptied",

@@ -186,7 +186,7 @@ def _sweep_pushes(
             "delete from roundtrip.dismissed"
             f" where sync in (select sync from roundtrip.push_log where {where})"
         )
-        con.execute(f"update roundtrip.push_log set key = null, error = null where {where}")
+        con.execute(f"update roundtrip.push_log set key = null, exact_key = null, error = null where {where}")
     for table, column in (
         ("ledger", "sent"),
         ("ledger", "echo"),

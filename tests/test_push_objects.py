@@ -18,6 +18,7 @@ from pipelines.settings import load_project
 from pipelines.warehouse import Warehouse
 from sources.core.errors import ConfigError, GuardError
 from sources.sandbox import Sandbox
+from sources.sandbox.faults import ApplyThenDrop, Status
 from sources.sandbox.rally_rules import RallySwitches
 from tests.conftest import run_roundtrip
 from tests.pulling import environ_of
@@ -203,6 +204,17 @@ def test_a_key_of_two_parts_is_shown_to_people_as_such(bench: Open) -> None:
     assert [row["key"] for row in rally.plan().rows] == [f"Pier / {pipeline}"]
     rally.sent()
     assert rally.read("select key from roundtrip.push_log") == [(f"Pier / {pipeline}",)]
+
+
+def test_a_lost_deal_whose_name_looks_like_a_key_of_two_parts_is_found_again(bench: Open) -> None:
+    rally, pipeline, stages = deals(bench)
+    rally.model(COLUMNS, ("Pier / Renewal", pipeline, stages[0], 100))
+    rally.box.faults.add(ApplyThenDrop(), crm="rally", method="POST", path="/deals/bulk", times=1)
+    rally.box.faults.add(Status(400), crm="rally", method="GET", path="/deals", times=None)
+    assert rally.push().counts["unknown"] == 1
+    rally.box.faults.clear()
+    assert rally.sent() == (0, 0)
+    assert len(rally.records(name="Pier / Renewal")) == 1
 
 
 def test_two_deals_of_one_name_in_a_pipeline_are_ambiguous_and_rows_without_a_part_invalid(

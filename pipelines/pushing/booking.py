@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.pushing.identity import shown_key_sql
+from pipelines.pushing.identity import exact_key_sql, shown_key_sql
 from pipelines.warehouse import has_table, literal, quoted
 from sources.core.bodies import encode_lines
 from sources.core.journal import Booked, Header, Story
@@ -35,9 +35,9 @@ def book(con: duckdb.DuckDBPyConnection, story: Story, folder: Path) -> None:
     con.execute(
         f"""
         insert into roundtrip.push_log (run_id, sync, connection, object, key, crm_id, action, status, sent,
-            replaced, error, batch_id, pushed_at, verified, shown)
+            replaced, error, batch_id, pushed_at, verified, shown, exact_key)
         select $run_id, $sync, $connection, $object, {shown_key_sql("key")}, crm_id, action, status, sent,
-            replaced, error, batch_id, pushed_at, verified, shown
+            replaced, error, batch_id, pushed_at, verified, shown, {exact_key_sql("key")}
         from booked
         """,
         {**_names(header), "run_id": header.run_id, "sync": header.sync},

@@ -119,6 +119,13 @@ def shown_key_sql(key: str) -> str:
     return f"replace({key}, chr({ord(_SEPARATOR)}), '{_SHOWN}')"
 
 
-def unshown_key_sql(key: str, write: Write) -> str:
-    """Write a key of the log as it is compared."""
-    return f"replace({key}, '{_SHOWN}', chr({ord(_SEPARATOR)}))" if write.also_key else key
+def exact_key_sql(key: str) -> str:
+    """Write what the log keeps beside a key as people read it: the key of several parts, else null."""
+    return f"case when contains({key}, chr({ord(_SEPARATOR)})) then {key} end"
+
+
+def logged_key_sql(log: str, write: Write) -> str:
+    """Write the key of a row of the log as it is compared; older logs have it only as people read it."""
+    if not write.also_key:
+        return f"{log}.key"
+    return f"coalesce({log}.exact_key, replace({log}.key, '{_SHOWN}', chr({ord(_SEPARATOR)})))"

@@ -15,10 +15,10 @@ from pipelines.pushing.identity import (
     identity_of,
     key_form_of,
     key_in_mirror,
+    logged_key_sql,
     mirror_text,
     place_in_mirror,
     shown_key_sql,
-    unshown_key_sql,
 )
 from pipelines.pushing.mapping import writable_of
 from pipelines.pushing.matching import Target
@@ -67,7 +67,8 @@ def compose_undo(
 
 _UNDO_LOG = """
 create or replace temp table undo_log as
-select row_number() over (order by key, crm_id) as number, key, crm_id, status, sent, replaced, pushed_at
+select row_number() over (order by key, crm_id) as number, key, exact_key, crm_id, status, sent, replaced,
+    pushed_at
 from roundtrip.push_log
 where run_id = $run and status in ('created', 'updated', 'deleted', 'unknown')
 """
@@ -154,7 +155,7 @@ def _find(target: Target) -> str:
             ledger.pushed_at as last_push, coalesce(ledger.sent_at, ledger.pushed_at) as last_sent,
             coalesce(undo_log.crm_id, ledger.crm_id, case when keyed.records = 1 then keyed.id end)
                 as record_id,
-            coalesce(ledger.key, {unshown_key_sql("undo_log.key", write)}) as real_key
+            coalesce(ledger.key, {logged_key_sql("undo_log", write)}) as real_key
         from undo_log
         left join roundtrip.ledger as ledger
             on ledger.connection = $connection and ledger.object = $object

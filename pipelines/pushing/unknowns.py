@@ -12,7 +12,7 @@ import duckdb
 
 from pipelines.progress import Progress
 from pipelines.pushing.booking import book
-from pipelines.pushing.identity import unshown_key_sql
+from pipelines.pushing.identity import logged_key_sql
 from pipelines.pushing.ledger import latest_unknown
 from pipelines.pushing.results import tally
 from pipelines.pushing.settling import journal_folder
@@ -73,7 +73,7 @@ def settle_unknown(
 def _unknown(con: duckdb.DuckDBPyConnection, sync: Sync, write: Write) -> Iterator[_Open]:
     found = con.execute(
         f"""
-        select log.key, {unshown_key_sql("log.key", write)}, log.crm_id, log.action, log.sent, log.replaced,
+        select log.key, {logged_key_sql("log", write)}, log.crm_id, log.action, log.sent, log.replaced,
             log.run_id, coalesce(runs.started_at, log.pushed_at), log.pushed_at
         from roundtrip.push_log as log
         join ({latest_unknown()}) as latest using (connection, object, key, pushed_at)
