@@ -105,6 +105,7 @@ OWN_COLUMNS: Mapping[str, str] = {
     "page_token": "Where to go on in a pass that was cut",
     "pass_started_at": "When the pass that was cut began",
     "pass_since": "Where the window of the pass that was cut begins; null for a whole pass",
+    "history_from": "When it had been read whole for the first time; `changes` begins there",
     "fanned_at": "Until when the records have landed that the list is asked for one by one",
     "fanned_by": "The resources whose records the list was asked for; null where it is no such list",
     "last_complete_at": "Everything changed before it has been looked at",

@@ -13,7 +13,7 @@ import duckdb
 
 from pipelines.progress import Progress
 from pipelines.syncs import places_of
-from pipelines.warehouse import Warehouse, has_table, literal, quoted
+from pipelines.warehouse import Warehouse, forget_places, has_table, literal, quoted
 from sources import load
 from sources.core.connector import Connection, Contract, Resource, Write
 from sources.core.privacy import Shield, Target, excluded, hashed, shield_of, shown_in
@@ -152,9 +152,7 @@ def _sweep(con: duckdb.DuckDBPyConnection, change: Change) -> None:
             "delete from roundtrip.changes where connection = ? and resource = ? and list_contains(?, field)",
             [name, resource, sorted(columns)],
         )
-        con.execute(
-            "delete from roundtrip.resource_state where connection = ? and resource = ?", [name, resource]
-        )
+        forget_places(con, name, resource)
         for write in change.contract.writes.values():
             if write.resource == resource:
                 _sweep_pushes(con, name, write, targets)

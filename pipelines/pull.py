@@ -31,7 +31,15 @@ from pipelines.pulling.views import write_views
 from pipelines.pulling.windows import choose, decide
 from pipelines.pushing import ledger
 from pipelines.settings import Project
-from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run, spare_memory
+from pipelines.warehouse import (
+    RunRecord,
+    Warehouse,
+    forget_places,
+    new_run_id,
+    on_disk,
+    record_run,
+    spare_memory,
+)
 from sources import load
 from sources.core.connector import Connection
 from sources.core.errors import ConnectorError, InternalError
@@ -123,6 +131,7 @@ class _PullRun:
         with self.warehouse.reading() as con:
             changes = privacy.find_changes(con, connections.values())
             states, shields = _known(con, connections)
+            contracts = deltas.read_contracts(con)
         if changes:
             privacy.settle(self.warehouse, changes, self.progress)
             with self.warehouse.reading() as con:
@@ -130,8 +139,12 @@ class _PullRun:
         for name, chosen in wanted.items():
             connection = connections[name]
             session = stack.enter_context(open_session(load(connection.crm), connection, clock=self.clock))
+            is_other = contracts.get(name, session.contract.name) != session.contract.name
+            if is_other:
+                self.progress.say(f"{name}: its contract is another now, so everything is read again")
             for resource in choose(session, chosen, self.progress):
                 state = states.get((name, resource.name), State())
+                state = state.forgotten() if is_other else state
                 reading = Reading(session, resource, state, asked_at=self.started_at)
                 reading.shield = shields[name][resource.name]
                 self.result.readings.append(reading)
@@ -329,11 +342,8 @@ class _PullRun:
         with self.warehouse.generation(size_bytes=size_bytes) as con:
             spare_memory(con, self.warehouse.home)
             for session in sessions.values():
-                self._load(
-                    con,
-                    session,
-                    [each.delta for reading, each in found if reading.session is session and each.delta],
-                )
+                own = [(reading, each.delta) for reading, each in found if reading.session is session]
+                self._load(con, session, [(reading, delta) for reading, delta in own if delta])
             for reading, each in found:
                 if each.gone:
                     history.mark_deleted(con, reading, each.gone, run_id=self.run_id, now=reading.now())
@@ -347,8 +357,12 @@ class _PullRun:
         for reading, each in found:
             reading.state = each.state
 
-    def _load(self, con: duckdb.DuckDBPyConnection, session: Session, found: list[deltas.Delta]) -> None:
+    def _load(
+        self, con: duckdb.DuckDBPyConnection, session: Session, found: list[tuple[Reading, deltas.Delta]]
+    ) -> None:
         name = session.connection.name
+        if deltas.read_contracts(con).get(name, session.contract.name) != session.contract.name:
+            forget_places(con, name)  # of what this run does not read
         con.execute(
             "insert or replace into roundtrip.connections (connection, crm, contract, options, privacy)"
             " values (?, ?, ?, ?, ?)",
@@ -361,10 +375,11 @@ class _PullRun:
             ],
         )
         now = session.client.server_time() or datetime.now(UTC)
-        for delta in found:
-            history.note_changes(con, name, delta, run_id=self.run_id, now=now)
+        for reading, delta in found:
+            is_first = reading.state.is_first
+            history.note_changes(con, name, delta, is_first=is_first, run_id=self.run_id, now=now)
         if found:
-            loading.load(con, name, found, self.warehouse.home / "dlt")
+            loading.load(con, name, [delta for _, delta in found], self.warehouse.home / "dlt")
 
     def _record(self, *, last: bool) -> RunRecord:
         """Describe the run; until the last commit it counts as interrupted, which a kill makes true."""

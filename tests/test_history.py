@@ -12,6 +12,8 @@ import pytest
 
 from pipelines.settings import Project
 from sources.sandbox import Sandbox
+from sources.sandbox.faults import Status
+from sources.sandbox.relm_rules import RelmSwitches
 from tests.hostile import TurnedTime, whole_second
 from tests.pulling import project_for, pulled, rows
 
@@ -156,3 +158,17 @@ def test_a_commit_that_was_made_twice_does_not_double_the_history(tmp_path: Path
         project.warehouse.write_bytes(kept)
         pulled(project, "relm.contacts")
         assert changes_of(project) == once
+
+
+def test_a_first_load_in_parts_makes_no_history(tmp_path: Path) -> None:
+    with Sandbox(records=250, relm=RelmSwitches(max_limit=100)) as box:
+        project = project_for(box, tmp_path, "relm")
+        box.faults.add(Status(422), crm="relm", path=r"/contacts\?.*cursor", nth=2, times=None)
+        assert pulled(project, "relm.contacts").exit_code == 1
+        assert rows(project, "select count(*) from relm.contacts") == [(200,)]
+        box.faults.clear()
+        assert pulled(project, "relm.contacts").exit_code == 0
+        assert rows(project, "select count(*) from roundtrip.changes") == [(0,)]
+        box.tenant("relm").create("contacts", email="new@b.example")
+        pulled(project, "relm.contacts")
+        assert rows(project, "select kind, count(*) from roundtrip.changes group by 1") == [("created", 1)]

@@ -279,6 +279,11 @@ def read_states(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], State]:
     return {(row[0], row[1]): State(*row[2:]) for row in rows}
 
 
+def read_contracts(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Read by which contract each connection's tables were made."""
+    return dict(con.execute("select connection, contract from roundtrip.connections").fetchall())
+
+
 def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> State:
     """Say how far a resource has been read after this segment.
 
@@ -310,6 +315,7 @@ def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> St
         feed_watermark=reading.feed_watermark,
         last_complete_at=_looked_at(reading),
         last_full_at=_looked_at(reading) if reading.is_full else _last_full(reading),
+        history_from=reading.state.history_from or reading.state.last_complete_at or _looked_at(reading),
         fanned_at=_fanned_at(reading),
         fanned_by=_fanned_by(reading),
     )

@@ -37,8 +37,18 @@ class State:
     pass_since: datetime | None = None
     last_complete_at: datetime | None = None
     last_full_at: datetime | None = None
+    history_from: datetime | None = None  # when it had been read whole for the first time
     fanned_at: datetime | None = None  # scopes that landed until then have been asked for
     fanned_by: list[str] | None = None  # the resources whose records these are
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether it has never been read whole, by any contract."""
+        return self.history_from is None and self.last_complete_at is None
+
+    def forgotten(self) -> "State":
+        """Give the state of one that is to be read as if for the first time; its history goes on."""
+        return State(history_from=self.history_from or self.last_complete_at)
 
 
 @dataclass(slots=True)

@@ -45,12 +45,19 @@ group by crm_id
 
 
 def note_changes(
-    con: duckdb.DuckDBPyConnection, connection: str, delta: Delta, *, run_id: str, now: datetime
+    con: duckdb.DuckDBPyConnection,
+    connection: str,
+    delta: Delta,
+    *,
+    is_first: bool,
+    run_id: str,
+    now: datetime,
 ) -> None:
     """Compare a delta with the table it is about to be merged into.
 
     A changed field is one row; a new record is one row without a field. The first load of a table is no
-    change: history begins after it. `origin` is `push` where the new value is one that we sent.
+    change, in however many parts it comes (`is_first`): history begins after it. `origin` is `push` where
+    the new value is one that we sent.
     """
     resource = delta.resource
     if not has_table(con, connection, resource.name):
@@ -81,14 +88,15 @@ def note_changes(
         from {delta.source} as new
         left join {table} as old on old.id = new.id
         left join ledger on ledger.crm_id = new.id
-        where new._deleted_at is null and (old.id is null or old._deleted_at is not null)
+        where new._deleted_at is null
+            and (old._deleted_at is not null or (old.id is null and not $is_first))
         union all
         select $run, $connection, $resource, new.id, null, null, null, {changed_at}, 'deleted', 'crm'
         from {delta.source} as new
         join {table} as old on old.id = new.id
         where new._deleted_at is not null and old._deleted_at is null
         """,
-        names,
+        {**names, "is_first": is_first},
     )
 
 

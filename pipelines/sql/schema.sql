@@ -114,6 +114,9 @@ create table if not exists roundtrip.resource_state (
 -- A pass that was cut belongs to the window it was read in; older warehouses lack the column.
 alter table roundtrip.resource_state add column if not exists pass_since timestamptz;
 
+-- When a resource had been read whole for the first time: its history begins there, and outlives a new start.
+alter table roundtrip.resource_state add column if not exists history_from timestamptz;
+
 -- Until when the records have landed that a list is asked for one by one; later ones have not been asked for.
 alter table roundtrip.resource_state add column if not exists fanned_at timestamptz;
 
