@@ -2,13 +2,26 @@
 
 import pytest
 
+from sources import rally
 from sources.core.client import Answer
+from sources.core.connector import Lane
 from sources.core.errors import ProtocolError
 from sources.core.lanes import decode_change, decode_single
 from sources.core.rows import Outcome, Row
+from sources.reevo import v1, v2
+from sources.relm import classic
 
 NEW = Row(1, "k", None, "create", {"title": "Pier", "note": None})
 KNOWN = Row(1, "k", "d1", "update", {"title": "Pier"}, {"title": "Quay"})
+
+
+_BY_KEY = {
+    "rally": (rally.CONTRACT, "upsert", '{"action": "updated", "id": "%s"}'),
+    "reevo v1": (v1.CONTRACT, "upsert", '{"contact": {"id": "%s"}, "account": {"id": "d1"}}'),
+    "reevo v2": (v2.CONTRACT, "assert", '{"id": "%s"}'),
+    "relm": (classic.CONTRACT, "batch", '{"results": [{"index": 0, "status": "updated", "id": "%s"}]}'),
+    "relm, made anew": (classic.CONTRACT, "batch", '{"created": [{"index": 0, "id": "%s"}]}'),
+}
 
 
 def verdict(row: Row, body: bytes, status: int = 200) -> str:
@@ -48,3 +61,13 @@ def test_an_answer_about_another_record_or_with_an_error_is_no_proof() -> None:
 def test_what_is_no_json_is_an_error_of_the_api() -> None:
     with pytest.raises(ProtocolError):
         decode_single([NEW], Answer(200, {}, b"OK"))
+
+
+@pytest.mark.parametrize("name", _BY_KEY)
+def test_a_change_that_met_another_record_than_the_planned_one_is_not_called_written(name: str) -> None:
+    contract, lane_name, body = _BY_KEY[name]
+    lane: Lane = contract.writes["contacts"].lanes[lane_name]
+    (other,) = lane.decode([KNOWN], Answer(200, {}, (body % "d2").encode()))
+    assert (other.verdict, other.crm_id, "another record" in str(other.reason)) == ("unknown", "d2", True)
+    if "anew" not in name:
+        assert lane.decode([KNOWN], Answer(200, {}, (body % "d1").encode())) == [Outcome(1, "updated", "d1")]

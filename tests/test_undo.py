@@ -221,6 +221,32 @@ def test_of_a_record_that_a_creation_met_nothing_is_emptied(tmp_path: Path) -> N
         assert relm.contact("ann@new.example") == met
 
 
+def test_a_change_that_met_another_record_is_told_and_nothing_is_written_back_into_that_one(
+    tmp_path: Path,
+) -> None:
+    sync = 'object = "contacts"\nmodel = "marts.leads"\nkey = "primary_email"\n[syncs.leads.fields]\n'
+    with Sandbox(records=3) as box:
+        tenant = box.tenant("reevo")
+        ids = {}
+        for name, address in (("Ann", "x@pier.example"), ("Bob", "y@pier.example")):
+            emails = [{"email": address, "is_primary": True}]
+            made = tenant.create("contacts", primary_email=address, contact_emails=emails, first_name=name)
+            ids[name] = made["id"]
+        desk = Desk(tmp_path, box, "reevo", sync + 'primary_email = "mail"\nfirst_name = "first"\n')
+        desk.pull("reevo.contacts")
+        moved = [{"email": "ann@pier.example", "is_primary": True}]
+        tenant.edit("contacts", ids["Ann"], primary_email="ann@pier.example", contact_emails=moved)
+        taken = [("y@pier.example", True), ("x@pier.example", False)]
+        emails = [{"email": each, "is_primary": is_primary} for each, is_primary in taken]
+        tenant.edit("contacts", ids["Bob"], contact_emails=emails)
+        desk.model("select 'x@pier.example' as mail, 'Anna' as first")
+        pushed = desk.push()
+        assert (pushed.exit_code, pushed.counts["unknown"], pushed.rows[0]["crm_id"]) == (1, 1, ids["Bob"])
+        assert len(held(take_back(desk, pushed), "unknown_outcome")) == 1
+        names = {each["id"]: each["first_name"] for each in tenant.records("contacts")}
+        assert (names[ids["Ann"]], names[ids["Bob"]]) == ("Ann", "Anna")
+
+
 def test_what_a_later_run_wrote_is_left_to_the_undo_of_that_run(shop: Open) -> None:
     relm = shop()
     first = rename(relm)

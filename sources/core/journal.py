@@ -280,13 +280,14 @@ def values_of(held: Any) -> dict[str, Any]:
 def _booked_row(row: "_Planned", outcome: Outcome, intent: "_Intent", at: str) -> Booked:
     """Make the log's entry of a sent row."""
     status = "updated" if outcome.verdict == "unchanged" else outcome.verdict
+    is_other = row.crm_id and outcome.crm_id not in (None, row.crm_id)
     return Booked(
         key=row.key,
         crm_id=outcome.crm_id or row.crm_id,
         action=row.action,
         status=status,
         sent=row.fields,
-        replaced=row.before,
+        replaced={} if is_other else row.before,  # what another record than the planned one held is not known
         error=outcome.reason if status in _TELLING else None,
         batch_id=intent.batch,
         pushed_at=at,

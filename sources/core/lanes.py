@@ -61,6 +61,18 @@ def left_open(row: Row, reason: str = "the answer does not tell this row's outco
     return Outcome(row.seq, "unknown", reason=reason)
 
 
+def met(row: Row, verdict: Verdict, crm_id: str | None) -> Outcome:
+    """Give the outcome of a row whose record the CRM found by its key; one not planned is open.
+
+    What such a record held was never seen, so that nothing is known of what was replaced.
+    """
+    is_other = verdict == "created" or crm_id not in (None, row.crm_id)
+    if row.action == "update" and row.crm_id and is_other:
+        done = "made" if verdict == "created" else "changed"
+        return Outcome(row.seq, "unknown", crm_id, f"the CRM {done} another record than the planned one")
+    return Outcome(row.seq, verdict, crm_id)
+
+
 def decode_single(rows: Sequence[Row], answer: "Answer") -> list[Outcome]:
     """Read the answer to a lane of one row: it must name the record, show a value of it, or say 201.
 

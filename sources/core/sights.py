@@ -9,6 +9,7 @@ from typing import Any
 
 from sources.core.bodies import is_echo, is_same, value_at
 from sources.core.connector import Write
+from sources.core.lanes import met
 from sources.core.rows import Outcome, Row, Sight, Verdict
 
 GONE = "gone"
@@ -28,11 +29,11 @@ def judge(write: Write, row: Row, sight: Sight | None) -> Outcome:
     shown = {name: value_at(sight.record, name) for name in names}
     landed: Verdict = "created" if row.action == "create" else "updated"
     if names and all(shown[name] == row.fields[name] for name in names):
-        return Outcome(row.seq, landed, sight.crm_id)
+        return met(row, landed, sight.crm_id)
     if names and row.action == "update" and all(shown[name] == row.before.get(name) for name in names):
         return Outcome(row.seq, "absent", sight.crm_id)
     if names and all(is_echo(row.fields[name], shown[name]) for name in names):
-        return Outcome(row.seq, landed, sight.crm_id)
+        return met(row, landed, sight.crm_id)
     return Outcome(row.seq, "unknown", sight.crm_id, reason="the CRM shows other values than were sent")
 
 

@@ -247,7 +247,11 @@ class Courier:
     def _settle(self, lane: Lane, batch: Batch, answer: Answer, parting: Parting) -> list[Outcome]:
         """Read an answer; what it leaves open is looked up, what it left undone goes the lane's other way."""
         outcomes = self._decode(lane, batch, answer)
-        open_rows = _those(batch.rows, outcomes, "unknown")
+        open_rows = [
+            row
+            for row, told in zip(batch.rows, outcomes, strict=True)
+            if told.verdict == "unknown" and told.crm_id is None  # else the answer names another record
+        ]
         if open_rows:
             looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows)}
             outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]

@@ -14,7 +14,7 @@ from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
 from sources.core.connector import Call, Connection
 from sources.core.errors import GoneError
-from sources.core.lanes import landed, left_open, path_of
+from sources.core.lanes import landed, left_open, met, path_of
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
 from sources.core.rows import Outcome, Row, Sight, Verdict
 
@@ -220,7 +220,7 @@ def decode_upsert(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     if not isinstance(crm_id, str):
         return [left_open(row)]
     told: dict[Any, Verdict] = {"created": "created", "updated": "updated"}
-    return [Outcome(row.seq, told.get(body.get("action"), landed(row)), crm_id)]
+    return [met(row, told.get(body.get("action"), landed(row)), crm_id)]
 
 
 def _counts(body: Any) -> tuple[Any, Any, Any] | None:

@@ -25,6 +25,7 @@ from sources.core.lanes import (
     landed,
     left_open,
     look_by_id,
+    met,
     path_of,
     record_in,
 )
@@ -159,7 +160,7 @@ def _decode_contact(rows: Sequence[Row], answer: Answer) -> list[Outcome]:
     found = id_in(contact) if isinstance(contact, Mapping) else body.get("contact_id") or body.get("id")
     if not isinstance(found, str):
         return [left_open(row)]
-    return [Outcome(row.seq, landed(row), found)]
+    return [met(row, landed(row), found)]
 
 
 def _decode_before_shift(rows: Sequence[Row], answer: Answer) -> list[Outcome]:

@@ -27,6 +27,7 @@ from sources.core.lanes import (
     id_in,
     landed,
     left_open,
+    met,
     path_of,
     record_in,
 )
@@ -129,7 +130,7 @@ def _decode_assert(key: str) -> Callable[[Sequence[Row], Answer], list[Outcome]]
         verdict = _verdict(row, answer.status, body)
         if verdict == "created" and not _has_key(record_in(body), row, key):
             return [left_open(row, f"the CRM made a record without its {key}")]
-        return [Outcome(row.seq, verdict, crm_id)]
+        return [met(row, verdict, crm_id)]
 
     return decode
 

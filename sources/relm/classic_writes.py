@@ -22,6 +22,7 @@ from sources.core.lanes import (
     landed,
     left_open,
     look_by_id,
+    met,
     path_of,
 )
 from sources.core.rows import Outcome, Row, Sight, Verdict
@@ -137,13 +138,13 @@ def _of_entry(row: Row, entry: Mapping[str, Any]) -> Outcome:
     error = entry.get("error") or entry.get("errors")
     told = None if error else _TOLD.get(status)
     if told is not None:
-        return Outcome(row.seq, told, crm_id if isinstance(crm_id, str) else None)
+        return met(row, told, crm_id if isinstance(crm_id, str) else None)
     if error or str(status).lower() in _FAILED or (type(status) is int and status >= 400):
         reason = _error_text(error or entry.get("message"))
         return Outcome(row.seq, "rejected", reason=reason or "refused without a reason")
     if not isinstance(crm_id, str) and status is None:
         return left_open(row)
-    return Outcome(row.seq, landed(row), crm_id if isinstance(crm_id, str) else None)
+    return met(row, landed(row), crm_id if isinstance(crm_id, str) else None)
 
 
 def _all_landed(rows: Sequence[Row], body: Mapping[str, Any]) -> bool:
