@@ -56,12 +56,9 @@ def shop(tmp_path: Path) -> Iterator[Open]:
     """Open a shop on a sandbox of this process, pulled once, with leads that the CRM has never seen."""
     boxes: list[Sandbox] = []
 
-    def make(crm: str, *, options: str = "", **rally: Any) -> Shop:
-        box = Sandbox(
-            records=10,
-            relm=RelmSwitches(rate_limit=None),
-            rally=RallySwitches(**{"rate_limit": None, **rally}),
-        )
+    def make(crm: str, *, options: str = "", **switches: Any) -> Shop:
+        rules: dict[str, Any] = {"relm": RelmSwitches, "rally": RallySwitches}
+        box = Sandbox(records=10, **{crm: rules[crm](**{"rate_limit": None, **switches})})
         boxes.append(box)
         made = Shop(tmp_path, box.__enter__(), crm, fields=MAPPINGS[crm], options=options)
         made.pull()
@@ -283,6 +280,63 @@ def test_an_upsert_is_not_repeated_over_a_newer_edit(shop: Open) -> None:
     result = rally.push()
     assert rally.contact(person["email"].strip())["firstName"] == "Hand"
     assert [(each["status"], each["reason"]) for each in result.rows] == [("unknown", "unknown_outcome")]
+
+
+def known(shop: Shop, first: str) -> Row:
+    """Make the row of a change that goes out with all that is known of its record."""
+    person = shop.box.tenant(shop.crm).records("contacts")[0]
+    name = {"relm": "first_name", "rally": "firstName"}[shop.crm]
+    change, before = {name: first}, {name: person[name]}
+    return Row(1, str(person["email"]).strip().lower(), person["id"], "update", change, before, person)
+
+
+def test_a_change_under_a_key_that_is_still_alive_is_not_repeated_over_newer_edits(shop: Open) -> None:
+    """The bytes carry the whole record as it was: repeating them would take back what was edited since."""
+    relm = shop("relm", dedup_update="replaces")
+    row = known(relm, "Ours")
+    open_journal(relm, row, is_sent=False)
+    relm.by_hand(row.key, first_name="Hand", phone="+49 30 1")
+    relm.model([(row.key, "Ours", None, None)])
+    assert told(relm.push()) == [("unknown", "unknown_outcome")]
+    assert (relm.contact(row.key)["first_name"], relm.contact(row.key)["phone"]) == ("Hand", "+49 30 1")
+
+
+def test_a_change_that_took_no_effect_is_planned_anew_and_spares_the_other_fields(shop: Open) -> None:
+    relm = shop("relm", dedup_update="replaces")
+    row = known(relm, "Ours")
+    open_journal(relm, row, is_sent=False)
+    relm.by_hand(row.key, phone="+49 30 1")
+    relm.declare(MAPPINGS["relm"], 'recheck_after = "0s"')
+    relm.model([(row.key, "Ours", None, None)])
+    assert told(relm.push()) == [("updated", None)]
+    assert (relm.contact(row.key)["first_name"], relm.contact(row.key)["phone"]) == ("Ours", "+49 30 1")
+
+
+def test_a_new_record_that_somebody_else_made_meanwhile_is_not_written_over(shop: Open) -> None:
+    relm = shop("relm")
+    open_journal(relm, new(relm), is_sent=False)
+    relm.box.tenant("relm").create("contacts", email="lead0@new.example", first_name="Hand", phone="+1")
+    relm.leads(1)
+    assert told(relm.push()) == [("unknown", "unknown_outcome")]
+    assert relm.contact("lead0@new.example")["first_name"] == "Hand"
+
+
+def test_a_killed_bulk_of_changes_is_not_completed_from_nothing(shop: Open) -> None:
+    """The journal does not keep what is known of a record, which a body that replaces it must hold."""
+    rally = shop("rally", options='bulk_existing = "updates"', bulk_existing="updates")
+    row = known(rally, "Ours")
+    row = replace(row, fields={**row.fields, "lastName": "New"}, before={**row.before, "lastName": "Old"})
+    rally.by_hand(row.key, lastName="Old", phone="+49 30 1", title="CEO")
+    rally.pull()
+    open_journal(rally, row, is_sent=False)
+    rally.model([(row.key, "Ours", "New", None)])
+    assert told(rally.push()) == [("updated", None)]
+    (contact,) = rally.contacts(row.key)
+    assert (contact["firstName"], contact["phone"], contact["title"]) == ("Ours", "+49 30 1", "CEO")
+
+
+def told(result: Any) -> list[tuple[str, str | None]]:
+    return [(row["status"], row["reason"]) for row in result.rows]
 
 
 def test_a_settling_that_was_stopped_as_well_is_gone_on_with_and_every_row_is_booked(shop: Open) -> None:

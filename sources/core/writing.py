@@ -25,7 +25,7 @@ from sources.core.errors import (
     TransientError,
     UncertainError,
 )
-from sources.core.lanes import Look
+from sources.core.lanes import DELETE, Look
 from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.parting import Parting
 from sources.core.rows import Outcome, Row, Sight, Verdict
@@ -206,21 +206,46 @@ class Courier:
         return self._settle(lane, batch, answer, parting)
 
     def settle(self, batch: Batch) -> list[Outcome]:
-        """Find out what became of a batch that a killed run left open.
+        """Find out what became of a batch that a killed run left open, by a look: people work on meanwhile.
 
-        Repeats it, to the byte and under the same key, while the CRM remembers the key; looks otherwise.
-        Rows that took no effect go the lane's other way, or are left to the next plan. Raises what keeps
-        the CRM from being asked, with nothing logged.
+        New records that it does not show are sent again, to the byte and under the same key while the CRM
+        remembers the key, else the lane's other way. Changes that took no effect are left to the next plan,
+        which knows what the records hold by then. Raises what keeps the CRM from being asked, with nothing
+        logged.
         """
-        lane = self.write.lanes[batch.lane]
-        if not lane.key_header or self.now() - batch.sent_at > timedelta(seconds=lane.repeat_s):
-            outcomes = self._log(batch, self.look(lane, batch.rows, batch.sent_at))
-            return self._go_on(lane, batch.rows, outcomes, Parting(batch.rows))
+        lane, rows = self.write.lanes[batch.lane], batch.rows
+        outcomes = self._seen_after(lane, batch)
+        if self._is_repeatable(lane, batch, outcomes):
+            try:
+                answer = self.request(batch.call, lane)
+            except RefusedError:
+                return self._log(batch, _all(rows, "absent"))
+            return self._settle(lane, batch, answer, Parting(rows))
+        self._log(batch, outcomes)
+        told = list(zip(rows, outcomes, strict=True))
+        new = [row for row in rows if row.action == "create"]
+        done = [outcome for row, outcome in told if row.action != "create"]
+        made = [outcome for row, outcome in told if row.action == "create"]
+        return done + self._go_on(lane, new, made, Parting(rows))
+
+    def _seen_after(self, lane: Lane, batch: Batch) -> list[Outcome]:
+        """Look at a batch's records, by their ids too: the journal does not keep how their keys are spelt."""
         try:
-            answer = self.request(batch.call, lane)
-        except RefusedError:
-            return self._log(batch, _all(batch.rows, "absent"))
-        return self._settle(lane, batch, answer, Parting(batch.rows))
+            if self.write.reread is None or lane.name == DELETE:
+                return self.look(lane, batch.rows, batch.sent_at)
+            sights = self.reread(batch.rows, batch.sent_at)
+            return [judge(self.write, row, sight) for row, sight in zip(batch.rows, sights, strict=True)]
+        except RefusedError:  # what the API does not serve tells nothing
+            return _all(batch.rows, "unknown", "the answer was lost and the CRM cannot be asked")
+
+    def _is_repeatable(self, lane: Lane, batch: Batch, outcomes: Sequence[Outcome]) -> bool:
+        """Tell whether the same bytes can meet no record that somebody else made or edited."""
+        is_key_alive = lane.key_header and self.now() - batch.sent_at <= timedelta(seconds=lane.repeat_s)
+        return (
+            bool(is_key_alive)
+            and all(row.action == "create" for row in batch.rows)
+            and {outcome.verdict for outcome in outcomes} in ({"absent"}, {"absent", "created"})
+        )
 
     def request(self, call: Call, lane: Lane) -> Answer:
         """Send one call's bytes; the client repeats them only where the lane allows it."""
