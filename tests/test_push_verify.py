@@ -94,6 +94,16 @@ def test_a_record_that_is_not_shown_is_not_called_verified(shop: Open) -> None:
     assert (result.exit_code, result.counts["not_seen"]) == (1, 1)
 
 
+def test_a_record_that_shows_nothing_of_what_was_sent_is_not_called_verified(shop: Open) -> None:
+    rally = shop("rally")
+    rally.declare('notes = "first"\n')
+    (known,) = rally.read("select email from marts.leads where first = 'Known'")
+    rally.model([(known[0], "Secret", None, None)])
+    result = rally.push(verify=True)
+    assert [row["verified"] for row in result.rows] == ["not_seen"]
+    assert (result.exit_code, result.counts["updated"], result.counts["not_seen"]) == (1, 1, 1)
+
+
 def test_without_verify_nothing_is_read_back_nor_said(shop: Open) -> None:
     relm = shop("relm")
     before = relm.calls("GET", "/contacts")

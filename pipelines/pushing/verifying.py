@@ -76,5 +76,7 @@ def _judged(write: Write, row: Booked, sight: Sight | None) -> Booked:
         return replace(row, verified="not_seen")
     sent = values_of(row.sent)
     shown = {name: value_at(sight.record, name) for name in sent if is_readable(write, name)}
+    if sent and not shown:  # the record is there, and nothing in it tells of what was sent
+        return replace(row, verified="not_seen")
     is_clean = all(is_echo(sent[name], value) for name, value in shown.items())
     return replace(row, verified="verified" if is_clean else "differs", shown=shown)
