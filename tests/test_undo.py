@@ -254,8 +254,33 @@ def test_what_a_later_run_wrote_is_left_to_the_undo_of_that_run(shop: Open) -> N
     second = rename(relm)
     assert len(held(take_back(relm, first), f"sent_again: {second.run_id}")) == PEOPLE
     undone = take_back(relm, second)
-    assert values(people(relm)) == between
-    assert len(held(take_back(relm, first), f"sent_again: {undone.run_id}")) == PEOPLE
+    assert (values(people(relm)), undone.counts["updated"]) == (between, PEOPLE)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_pushes_are_taken_back_one_after_the_other(shop: Open, turns: int) -> None:
+    """An undo of an undo brings the later push back, and with it what keeps the first one from being undone."""
+    relm = shop()
+    before = values(people(relm))
+    first, last = rename(relm), rename(relm)
+    for _ in range(turns):
+        last = take_back(relm, last)
+        assert last.counts["updated"] == PEOPLE
+    result = take_back(relm, first)
+    if turns == 2:
+        assert len(held(result, f"sent_again: {last.run_id}")) == PEOPLE
+    else:
+        assert values(people(relm)) == before
+
+
+def test_a_value_that_a_later_push_sent_anew_is_not_taken_back_with_the_first_one(shop: Open) -> None:
+    relm = shop(is_pulled=True)
+    email = people(relm)[0]["email"]
+    runs = []
+    for name in ("One", "Two", "One"):
+        relm.model([(email, name, None, None, None)], columns=COLUMNS)
+        runs.append(relm.push())
+    assert len(held(take_back(relm, runs[0]), f"sent_again: {runs[2].run_id}")) == 1
 
 
 def test_a_record_that_is_gone_is_left(shop: Open) -> None:

@@ -73,23 +73,41 @@ from roundtrip.push_log
 where run_id = $run and status in ('created', 'updated', 'deleted', 'unknown')
 """
 
-# What later runs wrote of the same records, field by field: found by the key or by the id.
+# What later runs wrote of the same records, field by field: found by the key or by the id. Pushes that were
+# themselves taken back, so that the field has again what it had before them, are as if they had not been.
 _LATER = """
 create or replace temp table undo_later as
-with later as (
-    select run_id, key, crm_id, pushed_at, unnest(json_keys(sent)) as field from roundtrip.push_log
-    where connection = $connection and object = $object and run_id <> $run
-        and status in ('created', 'updated', 'unknown')
+with undone as (
+    select distinct substr(command, length('undo ') + 1) as run_id
+    from roundtrip.runs where starts_with(command, 'undo ')
+),
+later as (
+    select log.run_id, log.key, log.crm_id, log.pushed_at, log.sent, log.replaced,
+        unnest(json_keys(log.sent)) as field,
+        log.status = 'updated'
+            and (undone.run_id is not null or coalesce(starts_with(runs.command, 'undo '), false)) as is_paired
+    from roundtrip.push_log as log
+    left join undone on undone.run_id = log.run_id
+    left join roundtrip.runs as runs on runs.run_id = log.run_id
+    where connection = $connection and object = $object and log.run_id <> $run
+        and log.status in ('created', 'updated', 'unknown')
         and pushed_at >= (select min(pushed_at) from undo_log)
 ),
+wrote as (
+    select *, '/' || replace(replace(field, '~', '~0'), '/', '~1') as place,
+        case when is_paired then json_extract(sent, place)::varchar end as value,
+        case when is_paired then json_extract(replaced, place)::varchar end as was
+    from later
+),
 hits as (
-    select undo_log.number, later.field, later.run_id, later.pushed_at
-    from undo_log join later on later.key = undo_log.key and later.pushed_at >= undo_log.pushed_at
+    select undo_log.number, wrote.* exclude (sent, replaced)
+    from undo_log join wrote on wrote.key = undo_log.key and wrote.pushed_at >= undo_log.pushed_at
     union all
-    select undo_log.number, later.field, later.run_id, later.pushed_at
-    from undo_log join later on later.crm_id = undo_log.crm_id and later.pushed_at >= undo_log.pushed_at
+    select undo_log.number, wrote.* exclude (sent, replaced)
+    from undo_log join wrote on wrote.crm_id = undo_log.crm_id and wrote.pushed_at >= undo_log.pushed_at
 )
 select number, field, max_by(run_id, pushed_at) as run_id from hits group by number, field
+having not coalesce(bool_and(is_paired) and min_by(was, pushed_at) = max_by(value, pushed_at), false)
 """
 
 
