@@ -259,7 +259,7 @@ def test_what_a_later_run_wrote_is_left_to_the_undo_of_that_run(shop: Open) -> N
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_pushes_are_taken_back_one_after_the_other(shop: Open, turns: int) -> None:
-    """An undo of an undo brings the later push back, and with it what keeps the first one from being undone."""
+    # An undo of an undo brings the later push back, and with it what keeps the first one from being undone.
     relm = shop()
     before = values(people(relm))
     first, last = rename(relm), rename(relm)

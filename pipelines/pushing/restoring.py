@@ -85,7 +85,7 @@ later as (
     select log.run_id, log.key, log.crm_id, log.pushed_at, log.sent, log.replaced,
         unnest(json_keys(log.sent)) as field,
         log.status = 'updated'
-            and (undone.run_id is not null or coalesce(starts_with(runs.command, 'undo '), false)) as is_paired
+            and coalesce(undone.run_id is not null or starts_with(runs.command, 'undo '), false) as is_paired
     from roundtrip.push_log as log
     left join undone on undone.run_id = log.run_id
     left join roundtrip.runs as runs on runs.run_id = log.run_id
