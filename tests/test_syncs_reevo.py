@@ -27,6 +27,46 @@ def test_contacts_are_synced_and_a_second_cycle_sends_nothing(tmp_path: Path, ve
         assert held["primary_email"] == "Lee@pier.example"
 
 
+def two_addresses(box: Sandbox) -> str:
+    """Make a contact with two addresses and give its id."""
+    listed = [{"email": "lee@pier.example", "is_primary": True}, {"email": "old@pier.example"}]
+    made = box.tenant("reevo").create(
+        "contacts", primary_email="lee@pier.example", contact_emails=listed, first_name="Lee", title="CEO"
+    )
+    return str(made["id"])
+
+
+POLICIES = (
+    'object = "contacts"\nmodel = "marts.leads"\nkey = "primary_email"\n[syncs.leads.fields]\n'
+    'primary_email = "mail"\nfirst_name = { column = "first", write = "if_empty" }\ntitle = "job"\n'
+)
+
+
+def test_a_contact_is_found_by_any_of_its_addresses(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        crm_id = two_addresses(box)
+        desk = Desk(tmp_path, box, "reevo", POLICIES, api_version="v2")
+        desk.pull("reevo.contacts")
+        for job in ("Boss", "Chair"):
+            desk.model(f"select 'Old@pier.example' as mail, 'Model' as first, '{job}' as job")
+            first, quiet = desk.push(), desk.push()
+            assert (first.counts["updated"], quiet.counts["unchanged"]) == (1, 1)
+            desk.pull("reevo.contacts")
+            held = box.tenant("reevo").find("contacts", id=crm_id)
+            shown = (held["first_name"], held["title"], held["primary_email"])
+            assert shown == ("Lee", job, "lee@pier.example")
+
+
+def test_rows_for_two_addresses_of_one_contact_are_held_back(tmp_path: Path) -> None:
+    with Sandbox(records=10) as box:
+        two_addresses(box)
+        desk = Desk(tmp_path, box, "reevo", POLICIES, api_version="v2")
+        desk.pull("reevo.contacts")
+        mails = "unnest(['old@pier.example', 'lee@pier.example'])"
+        desk.model(f"select {mails} as mail, 'Model' as first, 'Boss' as job")
+        assert [row["reason"] for row in desk.push().rows] == ["ambiguous", "ambiguous"]
+
+
 def a_sync(name: str, key: str, *fields: str, mode: str = "upsert") -> str:
     """Declare a sync whose fields are filled from columns of their own last name."""
     mapped = "".join(f'"{each}" = "{each.rpartition(".")[2]}"\n' for each in fields)

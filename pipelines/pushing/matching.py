@@ -1,15 +1,16 @@
 """Find the CRM's record of each of a model's rows, in SQL: by the id it once gave, else by its key.
 
-Three statements over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
+A few statements over the rows (`plan_candidates`), the mirror, the ledger and the log. What is to be written
 of a row is `outbox`'s.
 """
 
 from dataclasses import dataclass
 
-from pipelines.pushing.identity import key_in_mirror, shown_key_sql
+from pipelines.pushing.compare import canonical
+from pipelines.pushing.identity import key_form_of, key_in_mirror, shown_key_sql
 from pipelines.pushing.ledger import latest_unknown
 from pipelines.pushing.mapping import FieldMapping, MappedField
-from pipelines.warehouse import quoted
+from pipelines.warehouse import literal, quoted
 from sources.core.connector import Connection, Write
 
 
@@ -30,6 +31,12 @@ class Target:
         """Give the mirror's table."""
         return f"{quoted(self.connection.name)}.{quoted(self.write.resource)}"
 
+    @property
+    def also_found(self) -> tuple[str, str] | None:
+        """Give the mirror's column, and the path in it, that hold further keys; None where it has none."""
+        place = self.write.also_found(self.connection) if self.has_mirror else None
+        return place if place and place[0] in self.mirror else None
+
 
 def read_mirror(mapping: FieldMapping, target: Target) -> str:
     """Write the query for `plan_mirror`: the records that rows may mean, their fields in canonical form.
@@ -45,9 +52,7 @@ def read_mirror(mapping: FieldMapping, target: Target) -> str:
     by_key = "plan_key in (select key from plan_candidates) or" if has_key else ""
     return f"""
     create or replace temp table plan_mirror as
-    select id, plan_key, _synced_at, _deleted_at{values} from (
-        select mirror.*, {natural_key} as plan_key{mapping.custom} from {target.table} as mirror
-    ) as mirror
+    {_records(natural_key, values, mapping, target)}
     where {by_key} id in (
         select crm_id from roundtrip.ledger
         where connection = $connection and object = $object and key in (select key from plan_candidates)
@@ -57,23 +62,71 @@ def read_mirror(mapping: FieldMapping, target: Target) -> str:
     """
 
 
+def _records(natural_key: str, values: str, mapping: FieldMapping, target: Target) -> str:
+    return f"""
+    select id, plan_key, _synced_at, _deleted_at{values} from (
+        select mirror.*, {natural_key} as plan_key{mapping.custom} from {target.table} as mirror
+    ) as mirror
+    """
+
+
+def find_others(mapping: FieldMapping, target: Target) -> list[str]:
+    """Write the queries for `plan_others`: rows' keys that records show as further ones alone.
+
+    The records come to `plan_mirror`. There are none where the API knows a record by one key alone.
+    """
+    place = target.also_found
+    if place is None or mapping.identity.by != "key":
+        return ["create or replace temp table plan_others as select '' as key, '' as id where false"]
+    column, path = place
+    form = key_form_of(mapping.identity, target.write.key, target.write)
+    values = "".join(f", {field.crm} as c{field.number}" for field in mapping.fields)
+    records = _records(key_in_mirror(target.write, target.mirror), values, mapping, target)
+    return [
+        f"""
+        create or replace temp table plan_others as
+        with wanted as (
+            select key from plan_candidates where key not in (
+                select plan_key from plan_mirror where _deleted_at is null and plan_key is not null
+            )
+        ),
+        shown as (
+            select id, unnest(json_extract_string({quoted(column)}, {literal(path)})) as text
+            from {target.table} where _deleted_at is null and json_array_length({quoted(column)}) > 1
+        )
+        select distinct key, id from (select id, {canonical(form, "text")} as key from shown)
+        where key in (select key from wanted)
+        """,
+        f"""
+        insert into plan_mirror {records}
+        where id in (select id from plan_others) and id not in (select id from plan_mirror)
+        """,
+    ]
+
+
 def find_contested(mapping: FieldMapping) -> str:
     """Write the query for `plan_contested`: the records that several rows of the model mean.
 
-    One row means a record by the id that the ledger holds, while the record has taken another row's key, or
-    is another row's by its id as well. A row that is at rest means its record all the same.
+    One row means a record by the id that the ledger holds or by another of its keys, while the record has
+    another row's key, or is another row's in the same way. A row at rest means its record all the same.
     """
     if mapping.identity.by == "id":
         return "create or replace temp table plan_contested as select null::varchar as id where false"
     # The model is read for few keys at most, and not at all where no record goes by another key than its row.
     return f"""
     create or replace temp table plan_contested as
-    with stray as materialized (
+    with pinned as materialized (
         select ledger.key, mirror.id, mirror.plan_key from roundtrip.ledger as ledger
         join plan_mirror as mirror on mirror.id = ledger.crm_id
         where connection = $connection and object = $object and mirror._deleted_at is null
             and mirror.plan_key is distinct from ledger.key
             and ledger.key in (select key from plan_candidates)
+    ),
+    stray as materialized (
+        from pinned union all
+        select others.key, mirror.id, mirror.plan_key from plan_others as others
+        join plan_mirror as mirror on mirror.id = others.id
+        where others.key not in (select key from pinned)
     ),
     taken as (
         select {mapping.key} as key from ({mapping.query}) as model
@@ -92,7 +145,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
     Rows that are plainly at rest are left out: the model says nothing else than the CRM shows.
     """
     differs = " or ".join(f"({_may_differ(field)})" for field in mapping.fields) or "false"
-    values = "".join(f", mirror.c{field.number}" for field in mapping.fields)
+    values = "".join(f", {_shown(field)}" for field in mapping.fields)
     by = _matching(mapping, target)
     return f"""
     create or replace temp table plan_matched as
@@ -111,7 +164,10 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
     mirror as (from plan_mirror),
     keyed as (
         select plan_key as key, count(*) as records, min(id) as id
-        from mirror where _deleted_at is null group by plan_key
+        from (
+            select plan_key, id from mirror where _deleted_at is null
+            union all select key, id from plan_others
+        ) group by plan_key
     ),
     found as (
         select
@@ -142,6 +198,7 @@ def find_records(mapping: FieldMapping, target: Target) -> str:
         {values}
     from found
     left join mirror on mirror.id = found.record_id
+    left join plan_others as others on others.key = found.key and others.id = found.record_id
     )
     select * replace (
         case when record_id in (select id from plan_contested) then 'ambiguous' else state end as state
@@ -223,6 +280,16 @@ def _matching(mapping: FieldMapping, target: Target) -> _Matching:
         if has_key
         else "case when record_id is null and not has_ledger then 'new' else 'id' end",
         state=states[identity.by],
+    )
+
+
+def _shown(field: MappedField) -> str:
+    """Write what the record shows for a field; any of its keys is the row's, if not the foremost."""
+    shown = f"mirror.c{field.number}"
+    return (
+        f"case when others.id is null then {shown} else found.key end as c{field.number}"
+        if (field.is_key)
+        else shown
     )
 
 

@@ -20,7 +20,7 @@ from pipelines.pushing.compare import (
 )
 from pipelines.pushing.identity import can_update, is_valid_key, mirror_text
 from pipelines.pushing.mapping import FieldMapping, MappedField, is_base_table
-from pipelines.pushing.matching import Target, find_contested, find_records, read_mirror
+from pipelines.pushing.matching import Target, find_contested, find_others, find_records, read_mirror
 from pipelines.pushing.resting import can_rule_out, find_suspects
 from pipelines.settings import Sync
 from pipelines.warehouse import literal
@@ -54,6 +54,8 @@ def compose(
     con.execute(_read_model(mapping, only_suspects=quick))
     con.execute(_collapse_twins(mapping))
     con.execute(read_mirror(mapping, target), names if target.has_mirror else None)
+    for query in find_others(mapping, target):
+        con.execute(query)
     con.execute(find_contested(mapping), None if mapping.identity.by == "id" else names)
     con.execute(find_records(mapping, target), {**names, **resource})
     con.execute(_judge(mapping))
@@ -69,6 +71,7 @@ _WORKING = (
     "plan_model",
     "plan_candidates",
     "plan_mirror",
+    "plan_others",
     "plan_contested",
     "plan_matched",
     "plan_judged",

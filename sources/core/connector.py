@@ -374,6 +374,8 @@ class Write:
     as the lanes look for what was sent just now. `reread` reads the records of rows with ids as they are now,
     where that takes other requests than a lane's `look`. `replaces(connection)` says whether a change may
     carry the whole record as far as it is known; what is kept out of sight would then be lost in the CRM.
+    `also_found(connection)` gives the mirror's column, and the JSON path in it, that hold what the API takes
+    for the key of a record as well: its other addresses.
     """
 
     object: str
@@ -396,6 +398,7 @@ class Write:
     replaces: Callable[[Connection], bool] = lambda connection: True
     takes_ids: bool = True  # whether a record can be changed by its id alone
     reread: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
+    also_found: Callable[[Connection], tuple[str, str] | None] = lambda connection: None
 
 
 # -- open questions ------------------------------------------------------------------------------

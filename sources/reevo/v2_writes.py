@@ -51,6 +51,7 @@ OPTIONS = (
 )
 
 _MATCHED = {"primary_email": "contact_emails", "domain_name": "domains"}
+_OTHERS = {"contact_emails": "$[*].value.email", "domains": "$[*].value.domain_name"}
 _OWN_KEYED = frozenset({"opportunity", "task"})
 _ARCHIVED = frozenset({"opportunity"})  # of those that are created; of a task the vendor does not say
 _MONEY = frozenset({"amount", "estimated_annual_revenue"})
@@ -237,7 +238,18 @@ def _asserted(name: str, record_type: str, key: str, fields: Mapping[str, Writab
         lane=lane,
         inspect=_inspect(record_type, fields),
         replaces=lambda connection: False,
+        also_found=_also_found(record_type, key),
     )
+
+
+def _also_found(record_type: str, key: str) -> Callable[[Connection], tuple[str, str] | None]:
+    """Tell where a record's other keys stand, those that an assert takes for it."""
+
+    def place(connection: Connection) -> tuple[str, str] | None:
+        column = str(connection.options.get("contact_match")) if record_type == "contact" else _MATCHED[key]
+        return (column, _OTHERS[column]) if column in _OTHERS else None
+
+    return place
 
 
 def _patch(record_type: str) -> Lane:
