@@ -1,6 +1,7 @@
 """The journal of a push: what it keeps, and that a cut at any byte is read rightly."""
 
 import json
+import resource
 import stat
 import threading
 from datetime import UTC, datetime
@@ -250,3 +251,17 @@ def test_an_adopted_value_is_sent_and_echo_at_once(warehouse: Warehouse) -> None
     )
     fold(warehouse, adopted=(both,))
     assert ledger(warehouse) == [("a@x.co", "con_1", {"first_name": "Z"}, {"first_name": "Z"})]
+
+
+def test_of_a_line_that_no_longer_fits_on_the_disk_nothing_stays(journal: Journal) -> None:
+    """Half a line would be one with the next thread's, and the whole journal damaged."""
+    journal.intent(batch("b1", row(1)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 40, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.outcome("b1", [Outcome(1, "rejected", reason="no" * 40)], at=AT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.outcome("b1", [Outcome(1, "created", "con_1")], at=AT)
+    assert [each.status for each in told(journal.path).booked] == ["created"]

@@ -87,6 +87,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._end = os.fstat(self._file).st_size
         self._lock = threading.Lock()
 
     @classmethod
@@ -103,7 +104,8 @@ class Journal:
         """Go on with a journal that a kill left behind; a line cut by it is taken off first."""
         whole = path.read_bytes()
         journal = cls(path)
-        os.ftruncate(journal._file, whole.rfind(b"\n") + 1)
+        journal._end = whole.rfind(b"\n") + 1
+        os.ftruncate(journal._file, journal._end)
         return journal
 
     def intent(self, batch: Batch) -> None:
@@ -149,11 +151,16 @@ class Journal:
         self._append_many("adopted", rows)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Append one line and wait until the disk has it."""
+        """Append one line and wait until the disk has it; of a line that does not fit nothing stays."""
         line = encode_json(entry) + b"\n"
         with self._lock:
-            _write_all(self._file, line)
-            os.fdatasync(self._file)
+            try:
+                _write_all(self._file, line)
+                os.fdatasync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
+            self._end += len(line)
 
     def close(self) -> None:
         """Close the file; it stays."""
