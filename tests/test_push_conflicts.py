@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sources.core.arriving import Arrived
 from sources.sandbox import Sandbox
 from sources.sandbox.faults import Status
 from sources.sandbox.rally_rules import RallySwitches
 from sources.sandbox.relm_rules import RelmSwitches
-from tests.pushing import Shop
+from tests.pushing import MORNING, NOON, Shop
 
 FIELDS = {
     "relm": 'first_name = "first"\nlast_name = "last"\n"metadata.lead_score" = "score"\n',
@@ -29,10 +31,10 @@ def shop(tmp_path: Path) -> Iterator[Open]:
 
         def make(crm: str, *, sync: str = AT_ONCE, options: str = "", **switches: Any) -> Shop:
             rules: dict[str, Any] = {
-                "relm": RelmSwitches(**switches),
-                "rally": RallySwitches(rate_limit=None, **switches),
+                "relm": RelmSwitches,
+                "rally": lambda **given: RallySwitches(rate_limit=None, **given),
             }
-            box = open_boxes.enter_context(Sandbox(records=10, **{crm: rules[crm]}))
+            box = open_boxes.enter_context(Sandbox(records=10, **{crm: rules[crm](**switches)}))
             made = Shop(tmp_path, box, crm, fields=FIELDS[crm], sync=sync, options=options)
             made.pull()
             return made
@@ -157,3 +159,67 @@ def test_a_crm_that_cannot_be_asked_stops_the_push_before_it_writes(shop: Open) 
     result = relm.push()
     assert (result.exit_code, result.counts["updated"]) == (3, 0)
     assert [each for each in relm.box.tenant("relm").ledger if each.by == "roundtrip"] == []
+
+
+# -- new records -----------------------------------------------------------------------------------
+
+
+def made_by_hand(shop: Shop, number: int) -> None:
+    """Plan a new lead of whom somebody makes a record since the pull."""
+    shop.box.tenant(shop.crm).create(
+        "contacts", email="lead0@new.example", phone="+1", **{FIRST[shop.crm]: "Hand"}
+    )
+    shop.leads(number)
+
+
+@pytest.mark.parametrize("crm", ["relm", "rally"])
+@pytest.mark.parametrize("sync", [AT_ONCE, f'{AT_ONCE}\nmode = "create"'])
+def test_a_record_made_by_hand_since_the_pull_is_not_written_over(shop: Open, crm: str, sync: str) -> None:
+    made = shop(crm, sync=sync)
+    made_by_hand(made, 2)
+    result = made.push()
+    assert told(result)["lead0@new.example"] == ("conflict", "already_in_crm")
+    assert (result.exit_code, result.counts["created"]) == (1, 1)
+    contact = made.contact("lead0@new.example")
+    assert (contact[FIRST[crm]], contact["phone"]) == ("Hand", "+1")
+
+
+@pytest.mark.parametrize("sync", ["", 'conflicts = "model_wins"'])
+def test_a_bulk_that_took_nothing_is_not_upserted_over_a_record_made_by_hand(shop: Open, sync: str) -> None:
+    """The upsert replaces the record, so that it would lose whatever the model does not name."""
+    rally = shop("rally", sync=sync, bulk_existing="fails")
+    made_by_hand(rally, 1)
+    result = rally.push()
+    assert told(result) == {"lead0@new.example": ("conflict", "already_in_crm")}
+    assert rally.contact("lead0@new.example")["phone"] == "+1"
+    rally.pull()
+    assert rally.push().counts["updated"] == 1
+
+
+def test_changes_are_listed_once_they_are_old_and_from_the_last_time_on() -> None:
+    times = iter([NOON, NOON + timedelta(minutes=5), NOON + timedelta(minutes=6)])
+    asked: list[datetime] = []
+
+    def read(since: datetime) -> set[int]:
+        asked.append(since)
+        return {len(asked)}
+
+    arrived = Arrived(MORNING, timedelta(minutes=15))
+    told = [
+        set(arrived.keys(read, lambda: next(times), at_once=at_once) or ())
+        for at_once in (False, False, True)
+    ]
+    assert (told, asked) == ([{1}, {1}, {1, 2}], [MORNING, NOON])
+
+
+# -- looks that are refused ------------------------------------------------------------------------
+
+
+def test_what_the_crm_refuses_to_show_is_held_back(shop: Open) -> None:
+    relm = shop("relm")
+    edited, *_ = wanted(relm)
+    relm.by_hand(edited, first_name="Hand")
+    relm.box.faults.add(Status(400), crm="relm", method="GET", path="/contacts", times=None)
+    result = relm.push()
+    assert set(told(result).values()) == {("conflict", "not_shown")}
+    assert relm.contact(edited)["first_name"] == "Hand"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sources.core.bodies import decode_json
 from sources.core.client import Answer
 from sources.core.errors import ConfigError
 from sources.core.rows import Row
+from sources.core.writing import Courier, Recheck
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Html, Reset
 from sources.sandbox.reevo_switches import ReevoSwitches
 from tests.delivering import Door, door
@@ -422,3 +424,19 @@ def test_what_cannot_be_read_is_sent_at_most_once(v1: Open, name: str) -> None:
     }
     assert [each.verdict for each in crm.send(name, *rows[name])] == ["created", "unknown", "absent"]
     assert (len(crm.written(name)), crm.write(name).modes) == (2, frozenset({"create"}))
+
+
+def test_a_contact_that_is_gone_does_not_void_the_look_at_the_others(reevo: Open) -> None:
+    crm = reevo(api_version="v1", retrieval="refused")
+    gone, edited = contact(crm, "gone@new.example"), contact(crm, "ann@new.example", first_name="Hand")
+    crm.box.tenant("reevo").delete("contacts", gone)
+    rows = [
+        crm.change(gone, "gone@new.example", match="key", first_name="Model"),
+        crm.change(edited, "ann@new.example", match="key", first_name="Model"),
+    ]
+    recheck = Recheck(crm.clock.now() - timedelta(hours=1), timedelta(0))
+    write = crm.write("contacts")
+    courier = Courier(crm.session, write, crm.log, run_id="run", clock=crm.clock, recheck=recheck)
+    told = {each.seq: each.reason for each in courier.dispatch(write.lanes["upsert"], rows)}
+    assert told == {rows[0].seq: "not_shown", rows[1].seq: "edited_since_plan: first_name"}
+    assert crm.written("contacts") == []

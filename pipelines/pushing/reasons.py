@@ -15,12 +15,13 @@ REASONS: Mapping[str, str] = {
     # of the CRM's record
     "ambiguous": "several records fit the key, or several rows mean one record: merge or correct, then pull",
     "not_in_crm": 'the CRM has no such record, and mode is "update"',
-    "already_in_crm": 'the CRM has the record already, and mode is "create"',
+    "already_in_crm": 'the CRM has the record already: pull, and it is updated unless mode is "create"',
     "cannot_update": "the CRM's API does not change records that are there",
     "not_there": "the record that this id or key once named is gone: take the row out of the model",
     "edited_on_both_sides": 'both sides changed it: settle it by hand, or set conflicts = "model_wins"',
     "edited_in_crm": "somebody edited it in the CRM after our push: it stays; `roundtrip drift` lists it",
     "edited_since_plan": "somebody edited it in the CRM since the last pull: pull, then plan again",
+    "not_shown": "the CRM did not show the record when it was looked at again: pull, then push again",
     # of what we do not know yet
     "awaiting_pull": "we created it, and its id is not known yet: pull, then push again",
     "id_not_known": "no answer ever told the record's id: change it in the CRM by hand",

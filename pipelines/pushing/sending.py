@@ -6,7 +6,7 @@ left open, guarding and asking come before, and are left to the commands.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pipelines.plan import Plan
 from pipelines.progress import Progress
@@ -151,10 +151,11 @@ class _Run:
 
 def _recheck(made: Plan, warehouse: Warehouse, *, keeps_rest: bool) -> Recheck | None:
     """Tell from when on records are looked at again; never where the model wins over any edit."""
-    if made.sync.conflicts == "model_wins" or not made.has_mirror or not made.write.resource:
+    if not made.has_mirror or not made.write.resource:
         return None
+    after = timedelta.max if made.sync.conflicts == "model_wins" else made.sync.recheck_after
     looked_at, _ = last_look(made.con, warehouse, made.connection, made.write)
-    return Recheck(looked_at, made.sync.recheck_after, keeps_rest) if looked_at else None
+    return Recheck(looked_at, after, keeps_rest) if looked_at else None
 
 
 def _inspect(session: Session, made: Plan) -> Callable[[Row], str | None] | None:

@@ -5,7 +5,7 @@ Nothing here talks to a network, a file or a database.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -356,6 +356,18 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How a CRM that lists what changed, and finds no record by its key, tells which records are new to us.
+
+    `keys(client, connection, since)` reads the keys of all records made or changed since, None where they
+    are too many to tell; `key(row, connection)` is a row's own.
+    """
+
+    keys: Callable[["Client", Connection, datetime], Collection[Hashable] | None]
+    key: Callable[[Row, Connection], Hashable]
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """What can be written of one object, and how.
 
@@ -374,6 +386,7 @@ class Write:
     as the lanes look for what was sent just now. `reread` reads the records of rows with ids as they are now,
     where that takes other requests than a lane's `look`. `replaces(connection)` says whether a change may
     carry the whole record as far as it is known; what is kept out of sight would then be lost in the CRM.
+    `arrivals` is there where new records that `upserts` would write over can be found by no other look.
     `also_found(connection)` gives the mirror's column, and the JSON path in it, that hold what the API takes
     for the key of a record as well: its other addresses.
     """
@@ -398,6 +411,8 @@ class Write:
     replaces: Callable[[Connection], bool] = lambda connection: True
     takes_ids: bool = True  # whether a record can be changed by its id alone
     reread: Callable[["Client", Connection, Sequence[Row], datetime], list[Sight | None]] | None = None
+    upserts: bool = False  # whether what makes a new record changes the one that has its key already
+    arrivals: Arrivals | None = None
     also_found: Callable[[Connection], tuple[str, str] | None] = lambda connection: None
 
 

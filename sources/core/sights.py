@@ -14,6 +14,8 @@ from sources.core.rows import Outcome, Row, Sight, Verdict
 
 GONE = "gone"
 EDITED = "edited_since_plan"
+THERE = "already_in_crm"
+HIDDEN = "not_shown"
 _EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})  # what stands in a field that nobody has filled in
 
 

@@ -6,12 +6,13 @@ intents and outcomes are kept, is left to the caller, many batches to `deliverin
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Protocol
 
+from sources.core.arriving import Arrived
 from sources.core.client import Answer
 from sources.core.connector import Call, Lane, Write
 from sources.core.errors import (
@@ -30,10 +31,11 @@ from sources.core.pacing import SYSTEM_CLOCK, Clock
 from sources.core.parting import Parting
 from sources.core.rows import Outcome, Row, Sight, Verdict
 from sources.core.sessions import Session
-from sources.core.sights import judge, row_without, still_planned, unedited
+from sources.core.sights import HIDDEN, THERE, judge, row_without, still_planned, unedited
 
 _LOOK_BACK = timedelta(minutes=2)  # clocks differ, and time stamps are cut to whole seconds
 _LOOKED_AT_ONCE = 25  # rows of a lane for single ones: where a list shows changes, one request shows all
+_SETTLED = timedelta(minutes=5)  # what was made longer ago, a list shows
 _OVERTAKEN = 412  # says an API with a compare-and-set of a record that has another version
 
 
@@ -108,6 +110,7 @@ class Courier:
         self.recheck = recheck
         self._numbers = count(1)
         self._lock = threading.Lock()
+        self._arrived = Arrived(recheck.looked_at, recheck.after) if recheck else None
 
     # -- looking before --------------------------------------------------------------------------
 
@@ -132,46 +135,94 @@ class Courier:
 
     def reread(self, rows: Sequence[Row], since: datetime) -> list[Sight | None]:
         """Read what the CRM shows of rows now; None where it cannot be asked."""
-        moment = self.crm_time(since) - _LOOK_BACK
-        if self.write.reread is not None:
-            return self._seen(self.write.reread, rows, moment)
-        lanes = {row.seq: self.write.lanes[self.write.lane(row, self.connection)] for row in rows}
-        sights: dict[int, Sight | None] = dict.fromkeys(lanes)
-        for look in {id(lane.look): lane.look for lane in lanes.values() if lane.look}.values():
-            mine = [row for row in rows if lanes[row.seq].look is look]
-            seen = self._seen(look, mine, moment)
-            sights |= {row.seq: sight for row, sight in zip(mine, seen, strict=True)}
-        return [sights[row.seq] for row in rows]
+        sights, _ = self._sights(rows, since)
+        return [sights.get(row.seq) for row in rows]
 
-    def _seen(self, look: Look, rows: Sequence[Row], since: datetime) -> list[Sight | None]:
-        try:
-            return look(self.client, self.connection, rows, since)
-        except RefusedError:  # what the API does not serve tells nothing
-            return [None] * len(rows)
+    def _sights(self, rows: Sequence[Row], since: datetime) -> tuple[dict[int, Sight | None], set[int]]:
+        """Read what the CRM shows of rows now, and which of them it refuses to show."""
+        moment = self.crm_time(since) - _LOOK_BACK
+        sights: dict[int, Sight | None] = {}
+        refused: set[int] = set()
+        for look, part in self._looks(rows):
+            try:
+                seen = look(self.client, self.connection, part, moment)
+            except RefusedError:
+                refused.update(row.seq for row in part)
+            else:
+                sights |= {row.seq: sight for row, sight in zip(part, seen, strict=True)}
+        return sights, refused
+
+    def _looks(self, rows: Sequence[Row]) -> Iterator[tuple[Look, Sequence[Row]]]:
+        """Give the looks at rows: one for all, else each record's own and one for those without an id."""
+        if self.write.reread is not None:
+            yield self.write.reread, rows
+            return
+        nameless: dict[int, tuple[Look, list[Row]]] = {}
+        for row in rows:
+            look = self.write.lanes[self.write.lane(row, self.connection)].look
+            if look is not None and row.crm_id:
+                yield look, [row]
+            elif look is not None:
+                nameless.setdefault(id(look), (look, []))[1].append(row)
+        yield from nameless.values()
 
     def _looked_at(self, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Outcome]]:
-        """Part the rows that may be written from those whose record was edited since the last look."""
-        due = [row for row in rows if row.action != "create" and row.crm_id] if self._is_due() else []
-        if not due or self.recheck is None:
+        """Part the rows that may be written from those whose record was edited or made meanwhile."""
+        if self.recheck is None or not self._is_due():
             return rows, []
-        sights = self.reread(due, self.recheck.looked_at)
-        judged = {
-            row.seq: still_planned(self.write, row, sight) for row, sight in zip(due, sights, strict=True)
+        due = [row for row in rows if row.action != "create" and row.crm_id]
+        sights, refused = self._sights(due, self.recheck.looked_at) if due else ({}, set())
+        judged: dict[int, Row | Outcome] = {
+            row.seq: _hidden(row)
+            if row.seq in refused
+            else still_planned(self.write, row, sights.get(row.seq))
+            for row in due
         }
-        edited = [each for each in judged.values() if isinstance(each, Outcome)]
+        judged |= self._met(rows)
+        seen = [row for row in rows if isinstance(judged.get(row.seq), Outcome)]
+        held = [each for each in judged.values() if isinstance(each, Outcome)]
         rests: dict[int, Row] = {}
-        if edited:
-            seen = [
-                (row, sight)
-                for row, sight in zip(due, sights, strict=True)
-                if isinstance(judged[row.seq], Outcome)
-            ]
-            if self.recheck.keeps_rest:
-                rests = {row.seq: rest for row, sight in seen if (rest := unedited(self.write, row, sight))}
-            held = [row_without(row, rests.get(row.seq)) for row, _ in seen]
-            self.log.withheld(held, edited, at=self.now())
+        if self.recheck.keeps_rest:
+            rests = {
+                row.seq: rest for row in seen if (rest := unedited(self.write, row, sights.get(row.seq)))
+            }
+        if held:
+            self.log.withheld([row_without(row, rests.get(row.seq)) for row in seen], held, at=self.now())
         kept = [rests.get(row.seq) or judged.get(row.seq, row) for row in rows]
-        return [each for each in kept if isinstance(each, Row)], edited
+        return [each for each in kept if isinstance(each, Row)], held
+
+    def _met(self, rows: Sequence[Row], *, at_once: bool = False) -> dict[int, Outcome]:
+        """Give the new records that somebody else made since the last look, or of which nobody can tell."""
+        new = [row for row in rows if row.action == "create"] if self.write.upserts else []
+        if not new or self.recheck is None or self._arrived is None:
+            return {}
+        if self.write.arrivals is None:
+            # Long enough ago for a CRM to be sure of what it does not show.
+            since = min(self.recheck.looked_at, self.now() - _SETTLED)
+            sights, refused = self._sights(new, since)
+            return {row.seq: _hidden(row) for row in new if row.seq in refused} | {
+                seq: Outcome(seq, "conflict", sight.crm_id, THERE)
+                for seq, sight in sights.items()
+                if sight is not None and sight.record is not None
+            }
+        keys = self._arrived.keys(self._arrivals, self.now, at_once=at_once)
+        if keys is None:
+            return {row.seq: _hidden(row) for row in new}
+        key = self.write.arrivals.key
+        return {
+            row.seq: Outcome(row.seq, "conflict", None, THERE)
+            for row in new
+            if key(row, self.connection) in keys
+        }
+
+    def _arrivals(self, since: datetime) -> Collection[Hashable] | None:
+        if self.write.arrivals is None:
+            return None
+        moment = self.crm_time(since) - _LOOK_BACK
+        try:
+            return self.write.arrivals.keys(self.client, self.connection, moment)
+        except RefusedError:
+            return None
 
     def _is_due(self) -> bool:
         return self.recheck is not None and self.recheck.is_due(self.now())
@@ -313,6 +364,11 @@ class Courier:
             return outcomes
         other = self.write.lanes[lane.fallback]
         done = [outcome for outcome in outcomes if outcome.verdict != "absent"]
+        met = self._met(absent, at_once=True)
+        if met:
+            self.log.withheld([row for row in absent if row.seq in met], [*met.values()], at=self.now())
+            done += met.values()
+            absent = [row for row in absent if row.seq not in met]
         for start in range(0, len(absent), other.size):
             done += self._send_part(other, absent[start : start + other.size], parting)
         return done
@@ -400,6 +456,10 @@ class Courier:
     def now(self) -> datetime:
         """Give this machine's time."""
         return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _hidden(row: Row) -> Outcome:
+    return Outcome(row.seq, "conflict", row.crm_id, HIDDEN)
 
 
 def _doubted(lane: Lane, outcome: Outcome) -> Outcome:

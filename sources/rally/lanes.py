@@ -12,7 +12,7 @@ from typing import Any
 
 from sources.core.bodies import encode_json
 from sources.core.client import Answer, Client
-from sources.core.connector import Call, Connection
+from sources.core.connector import Arrivals, Call, Connection
 from sources.core.errors import GoneError
 from sources.core.lanes import landed, left_open, met, path_of
 from sources.core.looking import claim, is_certain, may_be_new, sight_of
@@ -143,6 +143,20 @@ class Records:
             else found[row.seq]
             for row in rows
         ]
+
+    def arrivals(self) -> Arrivals:
+        """Tell new records by the list of changes."""
+
+        def keys(client: Client, connection: Connection, since: datetime) -> set[Hashable] | None:
+            records = self._changed(client, [], since)
+            if records is None or self.key_of is None:
+                return None
+            return {self.key_of(record) for record in records.values()}
+
+        def key(row: Row, connection: Connection) -> Hashable:
+            return self.key_of(self.body(row, connection)) if self.key_of else None
+
+        return Arrivals(keys, key)
 
     def _read(self, client: Client, row: Row) -> Sight | None:
         try:

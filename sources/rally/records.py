@@ -91,6 +91,8 @@ COMPANIES = Write(
     lane=_company_lane,
     replaces=replaces,
     reread=_COMPANIES.reread,
+    upserts=True,
+    arrivals=_COMPANIES.arrivals(),
 )
 
 # -- deals ---------------------------------------------------------------------------------------
@@ -144,6 +146,8 @@ DEALS = Write(
     defaults=lambda connection: {"stageId": connection.options.get("new_deal_stage") or None},
     replaces=replaces,
     reread=_DEALS.reread,
+    upserts=True,
+    arrivals=_DEALS.arrivals(),
 )
 
 # -- activities ----------------------------------------------------------------------------------

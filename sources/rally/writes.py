@@ -116,4 +116,6 @@ CONTACTS = Write(
     find=_CONTACTS.find,
     replaces=replaces,
     reread=_CONTACTS.reread,
+    upserts=True,
+    arrivals=_CONTACTS.arrivals(),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from sources.core.bodies import encode_json
 from sources.core.client import Client
 from sources.core.connector import Connection
+from sources.core.errors import GoneError
 from sources.core.lanes import one_by_one, record_in
 from sources.core.looking import claim, is_certain, sight_of
 from sources.core.rows import Row, Sight
@@ -49,7 +50,13 @@ def opportunity(client: Client, connection: Connection, row: Row, since: datetim
 def contact(client: Client, connection: Connection, row: Row, since: datetime) -> Sight | None:
     """Look a contact up by its address, where the retrieval shows contacts as one object."""
     path = f"{PREFIX}/account_and_contact_retrieval"
-    body = record_in(client.get(path, {"contact_email": row.key}, resource="look").json())
+    try:
+        answer = client.get(path, {"contact_email": row.key}, resource="look")
+    except GoneError:
+        if row.action == "create":  # as expected, or no such retrieval: either way nobody is known
+            return None
+        raise
+    body = record_in(answer.json())
     found = body.get("contact")
     if not isinstance(found, Mapping) or str(found.get("email") or "").strip().lower() != row.key:
         return None

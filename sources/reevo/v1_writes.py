@@ -229,6 +229,7 @@ CONTACTS = Write(
     },
     lane=lambda row, connection: "upsert",
     takes_ids=False,
+    upserts=True,
     inspect=_contact_check,
     replaces=lambda connection: connection.options.get("upsert_semantics") != "merge",
 )

@@ -234,6 +234,7 @@ def _asserted(name: str, record_type: str, key: str, fields: Mapping[str, Writab
         fields=fields,
         custom="attributes",
         custom_column="_extra",
+        upserts=True,
         lanes={"assert": asserting, "patch": _patch(record_type), DELETE: _archive(record_type)},
         lane=lane,
         inspect=_inspect(record_type, fields),

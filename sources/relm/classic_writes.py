@@ -260,4 +260,5 @@ CONTACTS = Write(
     registry=classic_fields.registry_of("contacts"),
     replaces=lambda connection: connection.options.get("batch_update") != "merge",
     reread=_reread,
+    upserts=True,
 )

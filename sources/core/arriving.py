@@ -1,0 +1,36 @@
+"""What has come into a CRM since the last look, kept while a push goes on: every change is listed once.
+
+How changes are listed is the CRM modules' knowledge, what follows for a row `writing`'s.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Hashable
+from datetime import datetime, timedelta
+
+
+class Arrived:
+    """The keys of records made or changed since a look, asked for again once they are older than `after`."""
+
+    def __init__(self, looked_at: datetime, after: timedelta) -> None:
+        self._seen_at = looked_at
+        self._after = after
+        self._keys: set[Hashable] = set()
+        self._lock = threading.Lock()
+
+    def keys(
+        self,
+        read: Callable[[datetime], Collection[Hashable] | None],
+        now: Callable[[], datetime],
+        *,
+        at_once: bool,
+    ) -> Collection[Hashable] | None:
+        """Give the keys, with `at_once` as of now; None where they cannot be read."""
+        with self._lock:
+            asked_at = now()
+            if at_once or asked_at - self._seen_at > self._after:
+                found = read(self._seen_at)
+                if found is None:
+                    return None
+                self._keys.update(found)
+                self._seen_at = asked_at
+            return self._keys
