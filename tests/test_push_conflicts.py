@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,21 @@ def test_a_crm_that_cannot_be_asked_stops_the_push_before_it_writes(shop: Open) 
     result = relm.push()
     assert (result.exit_code, result.counts["updated"]) == (3, 0)
     assert [each for each in relm.box.tenant("relm").ledger if each.by == "roundtrip"] == []
+
+
+def test_the_first_look_of_a_push_asks_by_the_clock_of_the_crm(tmp_path: Path) -> None:
+    """A clock that is behind ours has not come to the time of our last look yet."""
+
+    def behind() -> datetime:
+        return datetime.now(UTC) - timedelta(minutes=5)
+
+    with Sandbox(records=10, now=behind, rally=RallySwitches(rate_limit=None)) as box:
+        rally = Shop(tmp_path, box, "rally", fields=FIELDS["rally"], sync=AT_ONCE)
+        rally.pull()
+        for email in wanted(rally):
+            rally.by_hand(email, firstName="Hand")
+        result = rally.push()
+        assert (result.counts["conflict"], result.counts["updated"]) == (4, 0)
 
 
 # -- new records -----------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ intents and outcomes are kept, is left to the caller, many batches to `deliverin
 
 import hashlib
 import threading
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sources.core.arriving import Arrived
 from sources.core.client import Answer
@@ -33,8 +34,10 @@ from sources.core.rows import Outcome, Row, Sight, Verdict
 from sources.core.sessions import Session
 from sources.core.sights import HIDDEN, THERE, judge, row_without, still_planned, unedited
 
+T = TypeVar("T")
 _LOOK_BACK = timedelta(minutes=2)  # clocks differ, and time stamps are cut to whole seconds
 _LOOKED_AT_ONCE = 25  # rows of a lane for single ones: where a list shows changes, one request shows all
+_MOST_APART = timedelta(seconds=10)  # clocks that differ by less are taken to agree
 _SETTLED = timedelta(minutes=5)  # what was made longer ago, a list shows
 _OVERTAKEN = 412  # says an API with a compare-and-set of a record that has another version
 
@@ -140,12 +143,11 @@ class Courier:
 
     def _sights(self, rows: Sequence[Row], since: datetime) -> tuple[dict[int, Sight | None], set[int]]:
         """Read what the CRM shows of rows now, and which of them it refuses to show."""
-        moment = self.crm_time(since) - _LOOK_BACK
         sights: dict[int, Sight | None] = {}
         refused: set[int] = set()
         for look, part in self._looks(rows):
             try:
-                seen = look(self.client, self.connection, part, moment)
+                seen = self._since(since, partial(look, self.client, self.connection, part))
             except RefusedError:
                 refused.update(row.seq for row in part)
             else:
@@ -218,9 +220,8 @@ class Courier:
     def _arrivals(self, since: datetime) -> Collection[Hashable] | None:
         if self.write.arrivals is None:
             return None
-        moment = self.crm_time(since) - _LOOK_BACK
         try:
-            return self.write.arrivals.keys(self.client, self.connection, moment)
+            return self._since(since, partial(self.write.arrivals.keys, self.client, self.connection))
         except RefusedError:
             return None
 
@@ -431,7 +432,7 @@ class Courier:
         """Look at what the CRM shows for rows whose outcome is not known; `unknown` where it cannot tell."""
         if lane.look is None:
             return _all(rows, "unknown", "the answer was lost")
-        sights = lane.look(self.client, self.connection, rows, self.crm_time(since) - _LOOK_BACK)
+        sights = self._since(since, partial(lane.look, self.client, self.connection, rows))
         return [judge(self.write, row, sight) for row, sight in zip(rows, sights, strict=True)]
 
     def _look_safely(self, lane: Lane, batch: Batch, rows: Sequence[Row]) -> list[Outcome]:
@@ -443,6 +444,15 @@ class Courier:
             raise
         except ConnectorError:
             return _all(rows, "unknown", "the answer was lost and the CRM could not be asked")
+
+    def _since(self, moment: datetime, ask: Callable[[datetime], T]) -> T:
+        """Ask for what was since a moment; again where a session's first answer tells of another time."""
+        is_first = self.client.server_time() is None
+        asked = self.crm_time(moment)
+        answer = ask(asked - _LOOK_BACK)
+        if is_first and abs(self.crm_time(moment) - asked) > _MOST_APART:
+            return ask(self.crm_time(moment) - _LOOK_BACK)
+        return answer
 
     def crm_time(self, moment: datetime) -> datetime:
         """Turn a time of this machine's clock into one of the CRM's."""
