@@ -93,6 +93,7 @@ OWN_COLUMNS: Mapping[str, str] = {
     "replaced": "What it replaced: field -> value",
     "batch_id": "The request that carried it",
     "pushed_at": "When the outcome was known",
+    "key_digest": "A keyed digest of the person's address: no push makes the record again",
     "exact_key": "The key with its parts apart, where `key` shows several in one text; null otherwise",
     "verified": "What reading it back told: verified, differs or not_seen; null where it was not asked for",
     "shown": "What the CRM showed when it was read back: field -> value",

@@ -27,7 +27,8 @@ _SHORTEST_TEXT = 6  # a shorter name or number would be found in texts that mean
 class Person:
     """The contacts of one connection that have the address: their ids, and what texts may call them by.
 
-    `keys` are the address as that connection may keep it: itself, or its digest.
+    `keys` are the address as that connection may keep it: itself, or its digest. `mark` is what is kept
+    of it, so that no push makes the person anew.
     """
 
     connection: str
@@ -36,6 +37,7 @@ class Person:
     keys: frozenset[str]
     ids: tuple[str, ...]
     texts: frozenset[str]
+    mark: str | None = None
 
 
 def find_people(con: duckdb.DuckDBPyConnection, key: str, digest: Callable[[str], str]) -> list[Person]:
@@ -92,8 +94,12 @@ class Eraser:
             self._erase_records(person)
             self._erase_pushes(person)
             self._con.executemany(
-                "insert into roundtrip.forgotten values (?, ?, ?, ?)",
-                [[person.connection, person.resource.name, each, datetime.now(UTC)] for each in person.ids],
+                "insert into roundtrip.forgotten (connection, resource, id, forgotten_at, key_digest)"
+                " values (?, ?, ?, ?, ?)",
+                [
+                    [person.connection, person.resource.name, each, datetime.now(UTC), person.mark]
+                    for each in person.ids
+                ],
             )
         self._delete_pushes_by_key()
         for schema, table in self._tables():

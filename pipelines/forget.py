@@ -2,15 +2,17 @@
 
 A person is a contact with that address, in any connection. Their contact records and activities go, what
 points to them loses the pointer, and address, telephone and full name leave the texts of what stays. The ids
-of the contacts are kept, so that no pull stores them again. The CRMs are left alone.
+of the contacts are kept, so that no pull stores them again, and a digest of the address, so that no push
+makes them anew. The CRMs are left alone.
 """
 
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import normalize
 
 import duckdb
 
@@ -122,7 +124,8 @@ def _forget(
 
 
 def _erase(con: duckdb.DuckDBPyConnection, project: Project, key: str, result: ForgetResult) -> None:
-    result.people = find_people(con, key, lambda name: _digest(project, name, key))
+    found = find_people(con, key, lambda name: _digest(project, name, key))
+    result.people = [replace(person, mark=_mark(project, person.connection, key)) for person in found]
     eraser = Eraser(con, result.people, {key}.union(*(person.keys for person in result.people)))
     eraser.erase()
     result.tables = eraser.told()
@@ -138,6 +141,13 @@ def _erase(con: duckdb.DuckDBPyConnection, project: Project, key: str, result: F
 def _digest(project: Project, connection: str, key: str) -> str:
     """Give the address as a connection keeps it where it keeps a digest."""
     return keyed_digest(project.connection(connection).hash_key)(key)
+
+
+def _mark(project: Project, connection: str, key: str) -> str | None:
+    """Give the digest by which a push knows the person; None for a connection that is not set up any more."""
+    if connection not in project.connections:
+        return None
+    return _digest(project, connection, normalize("NFC", key))
 
 
 def _refuse_open_journals(warehouse: Warehouse) -> None:

@@ -21,6 +21,7 @@ from pipelines.pushing import planfile
 from pipelines.pushing.definitions import glance
 from pipelines.pushing.dismissals import set_aside
 from pipelines.pushing.forecast import forecast, shapes_of
+from pipelines.pushing.forgotten import hold_forgotten
 from pipelines.pushing.guards import check_guard, guard_of, last_look, require_pull
 from pipelines.pushing.identity import shown_key
 from pipelines.pushing.mapping import read_mapping
@@ -227,6 +228,7 @@ def make_plan(
     target = Target(connection, write, columns_in(con, connection.name, write.resource), has_mirror)
     mapping = read_mapping(con, sync, contract, target.mirror)
     compose(con, sync, target, mapping)
+    hold_forgotten(con, target)
     set_aside(con, sync.name)
     made = Plan(con, sync, connection, write, limit, has_mirror=has_mirror, custom_kinds=mapping.custom_kinds)
     if has_mirror:

@@ -16,10 +16,14 @@ from pipelines.cli import main
 from pipelines.enrich import enrich
 from pipelines.erasing import FORGOTTEN, Eraser
 from pipelines.forget import ForgetResult, forget
+from pipelines.plan import plan
 from pipelines.progress import SilentProgress
+from pipelines.pushing.forgotten import keyed_digest_sql
 from pipelines.settings import Project, load_project
+from pipelines.syncs import FieldRule, Sync
 from pipelines.warehouse import Warehouse
 from sources.core.errors import ConfigError
+from sources.core.privacy import keyed_digest
 from sources.sandbox import Sandbox
 from tests.pulling import environ_of, project_for, pulled, rows
 
@@ -193,6 +197,30 @@ def test_no_pull_brings_the_person_back(forgotten: tuple[Project, ForgetResult])
     assert pulled(project, "rally.contacts", "rally.activities", full=True).exit_code == 0
     assert EMAIL.encode() not in on_disk(project.warehouse.parent)
     assert rows(project, "select count(*) from rally.contacts where _deleted_at is not null") == [(0,)]
+
+
+def test_no_push_makes_the_person_anew(forgotten: tuple[Project, ForgetResult]) -> None:
+    project, _ = forgotten
+    declared = replace(
+        project,
+        syncs={
+            "leads": Sync("leads", "relm", "contacts", "email", (FieldRule("phone", "phone"),), "main.leads")
+        },
+    )
+    with Warehouse(project.warehouse).generation() as con:
+        con.execute("create table main.leads as select ? as email, '1' as phone", [f" {EMAIL.title()}"])
+    held = plan(declared, "leads", progress=SilentProgress())
+    with Warehouse(project.warehouse).generation() as con:
+        con.execute("drop table main.leads")
+    assert [(row["action"], row["reason"]) for row in held.rows] == [("skipped", "forgotten")]
+    assert held.counts["create"] == 0
+
+
+@pytest.mark.parametrize("secret", ["", "a key", "k" * 100])
+def test_the_digest_in_sql_is_the_one_of_the_settings(secret: str) -> None:
+    with duckdb.connect() as con:
+        digests = con.execute(f"select {keyed_digest_sql('$1', secret)}", ["jürg@x.example"]).fetchall()
+    assert digests == [(keyed_digest(secret)("jürg@x.example"),)]
 
 
 def test_what_lies_beyond_reach_is_told_and_no_address_is(forgotten: tuple[Project, ForgetResult]) -> None:

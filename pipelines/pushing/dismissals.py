@@ -28,6 +28,11 @@ def set_aside(con: duckdb.DuckDBPyConnection, sync: str) -> None:
         """,
         {"sync": sync},
     )
+    renumber(con)
+
+
+def renumber(con: duckdb.DuckDBPyConnection) -> None:
+    """Give the rows of a plan that are left to be sent their places anew."""
     con.execute(
         """
         update plan_rows set seq = fresh.seq from (

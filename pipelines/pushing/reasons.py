@@ -27,6 +27,7 @@ REASONS: Mapping[str, str] = {
     "id_not_known": "no answer ever told the record's id: change it in the CRM by hand",
     "unknown_outcome": "it was sent and no answer came: pull and push again, or push --resend-unknown",
     "took_no_effect": "it was sent and is not in the CRM: the next push sends it again",
+    "forgotten": "`roundtrip forget` took this person out: take the row out of the model",
     "dismissed": "somebody dismissed it: it comes back when the model changes, or with `dismiss --clear`",
     # of an undo
     "edited_since": "somebody edited it after the push: it stays as it is",

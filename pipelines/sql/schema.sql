@@ -149,3 +149,6 @@ create table if not exists roundtrip.forgotten (
     id varchar,
     forgotten_at timestamptz
 );
+
+-- The keyed digest of the address, by which a push knows them; older warehouses lack the column.
+alter table roundtrip.forgotten add column if not exists key_digest varchar;
