@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.core.bodies import decode_json, with_fields
+from sources.core.bodies import decode_json, encode_json, with_fields
+from sources.core.client import Answer
 from sources.core.connector import Connection, Registry
 from sources.core.errors import ConfigError, UnavailableError
 from sources.core.rows import Row
@@ -331,3 +332,12 @@ def test_records_are_made_once_then_left_alone_then_changed_where_the_model_chan
         assert counts == [(0, 3, 0), (0, 0, 0), (0, 0, 1)]
         texts = [each[field] for each in box.tenant("relm").records(table)]
         assert sorted(each for each in texts if each and each.endswith(" new")) == [f"{texts[-1][:-1]}2 new"]
+
+
+def test_an_entry_with_another_rows_address_is_that_rows_whatever_its_index_says() -> None:
+    rows = [Row(seq, f"l{seq}@x.example", None, "create", {}, match="new") for seq in range(3)]
+    entries = [{"index": seq + 1, "email": f"L{seq}@x.example", "id": f"id{seq}"} for seq in range(3)]
+    body = {"data": [each | {"status": "created"} for each in entries]}
+    lane = CONTRACT.writes["contacts"].lanes["batch"]
+    outcomes = lane.decode(rows, Answer(200, {}, encode_json(body)))
+    assert [each.crm_id for each in outcomes] == ["id0", "id1", "id2"]

@@ -120,13 +120,17 @@ def _entries(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _by_entry(rows: Sequence[Row], entries: list[Mapping[str, Any]]) -> list[Outcome]:
-    """Match rows with entries by index, else by e-mail; a row that is matched by neither stays open."""
+    """Match rows with entries by index, else by e-mail; a row that is matched by neither stays open.
+
+    An entry that has the address of another row is that row's, whatever its index says.
+    """
+    keys = {row.key for row in rows}
     by_index = {entry["index"]: entry for entry in entries if type(entry.get("index")) is int}
     by_email: dict[str | None, Mapping[str, Any]] | None = None
     outcomes = []
     for index, row in enumerate(rows):
         entry = by_index.get(index)
-        if entry is None:
+        if entry is None or ((email := _email_key(entry)) != row.key and email in keys):
             by_email = {_email_key(each): each for each in entries} if by_email is None else by_email
             entry = by_email.get(row.key)
         outcomes.append(left_open(row) if entry is None else _of_entry(row, entry))
