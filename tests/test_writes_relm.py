@@ -341,3 +341,10 @@ def test_an_entry_with_another_rows_address_is_that_rows_whatever_its_index_says
     lane = CONTRACT.writes["contacts"].lanes["batch"]
     outcomes = lane.decode(rows, Answer(200, {}, encode_json(body)))
     assert [each.crm_id for each in outcomes] == ["id0", "id1", "id2"]
+
+
+def test_an_address_names_its_row_however_its_letters_are_composed() -> None:
+    row = Row(1, "j\u00fcrg@x.example", None, "create", {}, match="new")
+    body = {"data": [{"email": "Ju\u0308rg@x.example", "id": "id1", "status": "created"}]}
+    lane = CONTRACT.writes["contacts"].lanes["batch"]
+    assert lane.decode([row], Answer(200, {}, encode_json(body)))[0].crm_id == "id1"

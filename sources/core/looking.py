@@ -6,6 +6,7 @@ How records are asked for is left to the CRM modules.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from unicodedata import normalize
 
 from sources.core.bodies import is_echo, moment_of, value_at
 from sources.core.client import Client
@@ -79,3 +80,9 @@ def _is_equal(sent: Any, shown: Any) -> bool:
 
 def _marked(text: Any) -> str:
     return " ".join(str(text or "").split()).lower()[:_MARK_LENGTH]
+
+
+def address_key(address: str) -> str:
+    """Give the key of an address as a plan has it: letters with accents count however they are composed."""
+    key = address.strip().lower()
+    return key if key.isascii() else normalize("NFC", key)

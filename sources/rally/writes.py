@@ -10,6 +10,7 @@ from typing import Any
 
 from sources.core.connector import Connection, Lane, Option, Writable, Write
 from sources.core.lanes import ALWAYS, DELETE, decode_change, delete_lane
+from sources.core.looking import address_key
 from sources.core.rows import Row
 from sources.rally.lanes import (
     BULK_SIZE,
@@ -77,7 +78,7 @@ def _contact(row: Row, connection: Connection) -> dict[str, Any]:
 
 
 def _address(record: Mapping[str, Any]) -> Hashable | None:
-    return str(record.get("email") or "").strip().lower() or None
+    return address_key(str(record.get("email") or "")) or None
 
 
 def _lane(row: Row, connection: Connection) -> str:

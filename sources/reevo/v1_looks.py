@@ -12,7 +12,7 @@ from sources.core.client import Client
 from sources.core.connector import Connection
 from sources.core.errors import GoneError
 from sources.core.lanes import one_by_one, record_in
-from sources.core.looking import claim, is_certain, sight_of
+from sources.core.looking import address_key, claim, is_certain, sight_of
 from sources.core.rows import Row, Sight
 
 PREFIX = "/api/v1/public"
@@ -58,7 +58,7 @@ def contact(client: Client, connection: Connection, row: Row, since: datetime) -
         raise
     body = record_in(answer.json())
     found = body.get("contact")
-    if not isinstance(found, Mapping) or str(found.get("email") or "").strip().lower() != row.key:
+    if not isinstance(found, Mapping) or address_key(str(found.get("email") or "")) != row.key:
         return None
     return sight_of(found, is_absent=False)
 

@@ -25,6 +25,7 @@ from sources.core.lanes import (
     met,
     path_of,
 )
+from sources.core.looking import address_key
 from sources.core.rows import Outcome, Row, Sight, Verdict
 from sources.relm import classic_fields
 from sources.relm.classic_lists import walk
@@ -186,7 +187,7 @@ def _error_text(error: Any) -> str:
 def _email_key(entry: Mapping[str, Any]) -> str | None:
     contact = entry.get("contact")
     email = entry.get("email") or (contact.get("email") if isinstance(contact, Mapping) else None)
-    return email.strip().lower() if isinstance(email, str) else None
+    return address_key(email) if isinstance(email, str) else None
 
 
 # -- looking -------------------------------------------------------------------------------------

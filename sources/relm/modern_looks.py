@@ -14,7 +14,7 @@ from sources.core.bodies import moment_of
 from sources.core.client import Client
 from sources.core.connector import Connection
 from sources.core.lanes import look_by_id
-from sources.core.looking import claim, is_certain, sight_of
+from sources.core.looking import address_key, claim, is_certain, sight_of
 from sources.core.rows import Row, Sight
 
 _PAGE = 100
@@ -56,7 +56,7 @@ class Look:
             str(record.get("id")): record
             for spelling in spellings
             for record in self._listed(client, self.filters[self.key], spelling) or []
-            if str(record.get(self.key) or "").strip().lower() == row.key
+            if address_key(str(record.get(self.key) or "")) == row.key
         }
         if len(found) > 1:
             return None

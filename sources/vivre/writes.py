@@ -18,7 +18,7 @@ from sources.core.client import Client
 from sources.core.connector import Call, Connection, Lane, Option, Writable, Write
 from sources.core.errors import RefusedError
 from sources.core.lanes import ALWAYS, Check, decode_single, field_check, first_of, look_by_id, path_of
-from sources.core.looking import is_certain
+from sources.core.looking import address_key, is_certain
 from sources.core.rows import Row, Sight
 
 OPTIONS = (
@@ -121,7 +121,7 @@ def _at_addresses(client: Client, keys: Collection[str], search: str = "") -> di
     """Give the contacts with exactly these addresses; the search itself finds parts of texts."""
     found: dict[str, dict[str, Sight]] = {}
     for each in _contacts(client, search):
-        key, crm_id = str(each.get("email") or "").strip().lower(), str(each.get("id"))
+        key, crm_id = address_key(str(each.get("email") or "")), str(each.get("id"))
         if key in keys:
             found.setdefault(key, {})[crm_id] = Sight(crm_id, each)
     return {key: list(sights.values()) for key, sights in found.items()}
