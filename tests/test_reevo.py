@@ -1,11 +1,19 @@
 """What is odd about Reevo, read through a pull; its pages leave each of these open."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import msgspec
 import pytest
 
 from pipelines.settings import Project, load_project
+from sources.core.connector import Connection, Resource
+from sources.core.privacy import Shield, shield_of
+from sources.core.spool import Spool, type_rows
+from sources.reevo.v2 import CONTRACT, OPPORTUNITIES
 from sources.sandbox import Sandbox
 from sources.sandbox.reevo_switches import ReevoSwitches
 from tests.pulling import environ_of, part, project_for, pulled, rows
@@ -93,3 +101,56 @@ def test_an_archived_record_is_found_by_the_next_whole_pass(tmp_path: Path) -> N
         box.tenant("reevo").delete("contacts", gone)
         assert part(pulled(project, "reevo.contacts", full=True), "reevo.contacts")["deleted"] == 1
         assert rows(project, "select id from reevo.contacts where _deleted_at is not null") == [(gone,)]
+
+
+def typed(
+    folder: Path, resource: Resource, shield: Shield | None = None, **attributes: Any
+) -> tuple[Any, Any]:
+    spool = Spool(folder / "rows.ndjson", shield)
+    spool.append([msgspec.Raw(msgspec.json.encode({"id": "1", "attributes": attributes}))])
+    spool.close()
+    found = type_rows([spool.path], resource, folder / "rows.parquet", now=datetime.now(UTC))
+    with duckdb.connect() as con:
+        [(extra,)] = con.execute(f"select _extra from read_parquet('{found.path}')").fetchall()
+    return json.loads(extra or "{}"), found.misfits
+
+
+STAGE = {"id": "st_9", "api_name": "won", "display_value": "Won", "color": None, "closing_probability": "?"}
+OWNER = {"related_record_id": "u_1", "related_record_type": "user"}
+
+
+def test_parts_of_a_value_that_no_column_takes_are_kept_in_extra(tmp_path: Path) -> None:
+    sent = {
+        "stage": {"value_type": "opportunity_stage", "value": STAGE},
+        "amount": {"value_type": "currency", "value": {"amount": "5", "currency": "EUR"}},
+        "owner_user_id": {"value": OWNER},
+        "created_by_user_id": {"value": {"related_record_type": "user", "related_record_id": "u_1"}},
+        "primary_contact_id": {"value": {"related_record_id": None, "related_record_type": "contact"}},
+        "account_id": {"value": OWNER},
+        "outcome": {"value_type": "enum", "value": None},
+        "status": {"value_type": "enum"},
+    }
+    assert typed(tmp_path, OPPORTUNITIES, **sent) == (
+        {
+            "stage": {"id": "st_9", "api_name": "won", "closing_probability": "?"},
+            "amount": {"currency": "EUR"},
+            "account_id": OWNER,
+        },
+        {"closing_probability": 1},
+    )
+
+
+@pytest.mark.parametrize("form", ["value", "bare"])
+def test_a_value_of_another_shape_than_documented_is_kept_and_counted(form: str, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"amount": 1500, "stage": "Won", "owner_user_id": ["u_1"], "closed_at": "soon"}
+    sent = {name: {"value": each} if form == "value" else each for name, each in values.items()}
+    assert typed(tmp_path, OPPORTUNITIES, **sent) == (values, dict.fromkeys(values, 1))
+
+
+def test_what_is_excluded_is_not_kept_as_another_part_of_its_value(tmp_path: Path) -> None:
+    sent = {"stage": {"value": STAGE}, "owner_user_id": {"value": OWNER | {"email": "a@b.example"}}}
+    for name in ("stage", "_extra"):
+        options = {"exclude": (f"opportunities.{name}", "opportunities.owner_user_id")}
+        reevo = Connection("reevo", "reevo", "https://api.example", "key", **options)
+        shield = shield_of(reevo, CONTRACT, OPPORTUNITIES)
+        assert typed(tmp_path, OPPORTUNITIES, shield, **sent)[0] == {"stage": {"closing_probability": "?"}}

@@ -17,6 +17,7 @@ from sources.core.rows import Outcome, Row, Sight, Verdict
 if TYPE_CHECKING:
     from sources.core.client import Answer, Client
 
+_STEP = re.compile(r'\."([^"]*)"|\.(\w+)|\[\d+\]')
 Kind = Literal["text", "bigint", "double", "decimal", "bool", "timestamp", "json"]
 
 
@@ -78,13 +79,15 @@ class Connection:
 class Column:
     """One field of a resource: the vendor's name, how it is typed, and where it stands in the record.
 
-    `path` is a DuckDB JSON path from the record's root; empty means the top-level key `source`.
+    `path` is a DuckDB JSON path from the record's root; empty means the top-level key `source`. `implied` is
+    a part that stands beside a part of an object, and the value with which it says nothing.
     """
 
     source: str
     kind: Kind = "text"
     path: str = ""
     doc: str = ""
+    implied: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -95,6 +98,12 @@ class Column:
     def json_path(self) -> str:
         """Give the JSON path of the value in a record."""
         return self.path or f'$."{self.source}"'
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Give the keys that lead to the value; a place in a list is none."""
+        found = (match.group(1) or match.group(2) for match in _STEP.finditer(self.json_path))
+        return tuple(step for step in found if step)
 
 
 def columns(**kinds: Kind) -> tuple[Column, ...]:

@@ -7,7 +7,6 @@ these settings change is left to `pipelines.privacy`.
 
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,10 +15,10 @@ import msgspec
 
 from sources.core.connector import Column, Connection, Contract, Resource, snake_case
 from sources.core.errors import ConfigError
+from sources.core.objects import declared, taken_apart
 
 EXTRA = "_extra"
 
-_STEP = re.compile(r'\."([^"]*)"|\.(\w+)|\[\d+\]')
 _NULL = msgspec.Raw(b"null")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -71,13 +70,13 @@ def shown_in(resource: Resource, target: Target) -> set[str]:
     """List the columns that show a value, or a part of it, or an object that holds it."""
     if target.column == EXTRA:
         return {EXTRA}
-    own = next((_path(column) for column in resource.columns if column.name == target.column), None)
+    own = next((column.steps for column in resource.columns if column.name == target.column), None)
     if own is None:
         return {target.column}
     return {
         column.name
         for column in resource.columns
-        if (path := _path(column))[: len(own)] == own or own[: len(path)] == path
+        if (path := column.steps)[: len(own)] == own or own[: len(path)] == path
     } | {EXTRA}
 
 
@@ -168,12 +167,14 @@ class Shield:
     """What a row passes before it is written: rules on its values, and records that are not kept at all.
 
     `known` are the only keys to keep where undeclared ones are excluded, by the envelope they stand in.
+    `parts` are objects of which only these parts are kept, for the others may show a dropped one's value.
     `forgotten` maps paths to values: a row that holds one of them there is not kept.
     """
 
     rules: tuple[Rule, ...] = ()
     known: Mapping[str, frozenset[str]] = field(default_factory=dict)
     forgotten: Mapping[tuple[str, ...], frozenset[str]] = field(default_factory=dict)
+    parts: Mapping[tuple[str, ...], frozenset[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.rules or self.known or self.forgotten)
@@ -187,6 +188,8 @@ class Shield:
             row = _apply(row, rule, 0)
         for envelope, known in self.known.items():
             row = _only(row, known, envelope)
+        for path, names in self.parts.items():
+            row = _only_parts(row, path, names)
         return row
 
     def _is_forgotten(self, row: msgspec.Raw) -> bool:
@@ -204,15 +207,16 @@ def shield_of(
     dropped = [each for each in excluded(connection, contract) if each.resource == resource.name]
     digested = [each for each in hashed(connection, contract) if each.resource == resource.name]
     gone = {each.column for each in dropped if not each.inner}
-    kept = [_path(column) for column in resource.columns if column.name not in gone]
+    kept = [column.steps for column in resource.columns if column.name not in gone]
     digest = keyed_digest(connection.hash_key)
     rules = [rule for each in dropped for rule in _rules(resource, each, kept, None)]
     rules += [rule for each in digested for rule in _rules(resource, each, kept, digest)]
     is_closed = any(each == Target(resource.name, EXTRA) for each in dropped)
     return Shield(
         tuple(rules),
-        _known(resource) if is_closed else {},
-        {_path(_named(resource, name)): values for name, values in (forgotten or {}).items()},
+        declared(resource) if is_closed else {},
+        {_named(resource, name).steps: values for name, values in (forgotten or {}).items()},
+        _parts(resource, {each.column for each in (*dropped, *digested)}, is_closed=is_closed),
     )
 
 
@@ -227,7 +231,7 @@ def _rules(
         roots = [(), *([(resource.envelope,)] if resource.envelope else [])]
         places = [(*root, target.inner) for root in roots] if target.inner else []
         return [Rule(path, len(path), digest) for path in places]
-    whole = _path(_named(resource, target.column))
+    whole = _named(resource, target.column).steps
     if target.inner:
         path = (*whole, target.inner)
         return [Rule(path, len(path), digest)]
@@ -243,16 +247,12 @@ def _cut(path: tuple[str, ...], others: Sequence[tuple[str, ...]], *, at_least: 
     return len(path)
 
 
-def _path(column: Column) -> tuple[str, ...]:
-    steps = (match.group(1) or match.group(2) for match in _STEP.finditer(column.json_path))
-    return tuple(step for step in steps if step)
-
-
-def _known(resource: Resource) -> dict[str, frozenset[str]]:
-    names = {column.source for column in resource.columns}
-    if not resource.envelope:
-        return {"": frozenset(names)}
-    return {"": frozenset({*names, resource.envelope}), resource.envelope: frozenset(names)}
+def _parts(resource: Resource, named: set[str], *, is_closed: bool) -> dict[tuple[str, ...], frozenset[str]]:
+    return {
+        path: frozenset(column.steps[-1] for column in held)
+        for path, held in taken_apart(resource).items()
+        if is_closed or any(column.name in named for column in held)
+    }
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -306,6 +306,17 @@ def _only(row: msgspec.Raw, known: frozenset[str], envelope: str) -> msgspec.Raw
         return _closed({name: value for name, value in opened.items() if name in known})
     if envelope in opened:
         opened[envelope] = _only(opened[envelope], known, "")
+    return _closed(opened)
+
+
+def _only_parts(value: msgspec.Raw, path: Sequence[str], names: frozenset[str]) -> msgspec.Raw:
+    opened = _opened(value)
+    if not isinstance(opened, dict):
+        return value
+    if not path:
+        return _closed({name: part for name, part in opened.items() if name in names})
+    if path[0] in opened:
+        opened[path[0]] = _only_parts(opened[path[0]], path[1:], names)
     return _closed(opened)
 
 

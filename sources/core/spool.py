@@ -16,6 +16,7 @@ import msgspec
 
 from sources.core.connector import Column, Resource
 from sources.core.errors import ConnectorError
+from sources.core.objects import declared, taken_apart, wrapped
 from sources.core.privacy import Shield
 
 _SQL_TYPES = {
@@ -182,14 +183,15 @@ def _typed_sql(spools: Sequence[Path], resource: Resource, widest: int) -> str:
     )
     hashed = ", ".join(f"coalesce({_name(column)}::varchar, chr(30))" for column in hashed_columns(resource))
     names = ", ".join(_name(column) for column in resource.columns)
+    seen = " kinds," + (" objects," if taken_apart(resource) else "") if _tops(resource) else ""
     return f"""
 with spooled as (
     select json as record
     from read_json_objects([{files}], format = 'newline_delimited', maximum_object_size = {most})
 ), extracted as (
-    select record, json_extract_string(record, [{values}]) as texts from spooled
+    select record, json_extract_string(record, [{values}]) as texts{_looked_into(resource)} from spooled
 ), typed as (
-    select record, texts,
+    select record, texts,{seen}
     {typed}
     from extracted
 ), kept as (
@@ -227,17 +229,116 @@ def _extra(resource: Resource) -> str:
     parts = [_undeclared(resource, "")]
     if resource.envelope:
         parts.append(_undeclared(resource, f"/{resource.envelope}"))
+    in_parts = {column.source for held in taken_apart(resource).values() for column in held}
     misfits = ", ".join(
-        f"case when texts[{place}] is not null and {_name(column)} is null"
-        f" then {_text(_json_key(column.source))}"
-        f" || json_extract(record, {_text(column.json_path)})::varchar end"
-        for place, column in enumerate(resource.columns, 1)
-        if column.kind not in ("text", "json")
+        [
+            _misfit(column, place)
+            for place, column in enumerate(resource.columns, 1)
+            if column.kind not in ("text", "json") and column.source not in in_parts
+        ]
+        + _unforeseen(resource)
     )
     if misfits:
         parts.append(f"[{misfits}]")
     listed = f"list_filter(flatten([{', '.join(parts)}]), lambda part: part is not null)"
     return f"(nullif('{{' || array_to_string({listed}, ',') || '}}', '{{}}'))::json"
+
+
+def _misfit(column: Column, place: int) -> str:
+    """Write a value that does not fit its column as `"key":value`, under its last key."""
+    key = column.steps[-1] if len(column.steps) > 3 else column.source
+    return (
+        f"case when texts[{place}] is not null and {_name(column)} is null"
+        f" then {_text(_json_key(key))} || json_extract(record, {_text(column.json_path)})::varchar end"
+    )
+
+
+def _unforeseen(resource: Resource) -> list[str]:
+    """List what columns below a top field leave of it, each as `"key":value`.
+
+    That is a value not wrapped as the vendor documents, one that is no object where columns take parts of
+    it, and the parts that no column takes.
+    """
+    places = {column.source: place for place, column in enumerate(resource.columns, 1)}
+    tops = {name: place for place, name in enumerate(_tops(resource), 1)}
+    bare = [
+        f"case when texts[{places[column.source]}] is null then {_bare(resource, name, tops[name])} end"
+        for name, column in wrapped(resource).items()
+    ]
+    parts = [
+        _left_over(resource, path[1], tops[path[1]], [(column, places[column.source]) for column in held])
+        for path, held in taken_apart(resource).items()
+    ]
+    return bare + parts
+
+
+def _tops(resource: Resource) -> list[str]:
+    """List the attributes that columns stand below, those first that are taken apart."""
+    return [*(path[1] for path in taken_apart(resource)), *wrapped(resource)]
+
+
+def _looked_into(resource: Resource) -> str:
+    """Write what all rows are asked at once: each lookup of its own would parse the whole record again.
+
+    `objects` are the values that columns take parts of, `kinds` the JSON types of the attributes and then
+    of their values.
+    """
+    tops = _tops(resource)
+    if not tops:
+        return ""
+    at = [f"/{resource.envelope}/{name}" for name in tops]
+    objects = ", ".join(_text(f"{each}/value") for each in at[: len(taken_apart(resource))])
+    kinds = ", ".join(map(_text, [*at, *(f"{each}/value" for each in at)]))
+    extracted = f", json_extract(record, [{objects}]) as objects" if objects else ""
+    return f"{extracted}, json_type(record, [{kinds}]) as kinds"
+
+
+def _bare(resource: Resource, name: str, place: int) -> str:
+    """Write an attribute that stands there without its wrapping, null where it is wrapped or not there."""
+    whole = f"/{resource.envelope}/{name}"
+    is_there = f"kinds[{place}] <> 'NULL' and kinds[{place + len(_tops(resource))}] is null"
+    return (
+        f"case when {is_there} then case when not json_exists(record, {_text(whole + '/value_type')})"
+        f" then {_text(_json_key(name))} || json_extract(record, {_text(whole)})::varchar end end"
+    )
+
+
+def _left_over(resource: Resource, name: str, place: int, held: Sequence[tuple[Column, int]]) -> str:
+    """Write what columns leave of an object: all of a value that is none, the parts of one that is."""
+    value, key = f"objects[{place}]", _text(_json_key(name))
+    return (
+        f"case kinds[{place + len(_tops(resource))}] when 'OBJECT' then {_parts_left(value, key, held)}"
+        f" when 'NULL' then null else coalesce({key} || {value}::varchar,"
+        f" {_bare(resource, name, place)}) end"
+    )
+
+
+def _parts_left(value: str, key: str, held: Sequence[tuple[Column, int]]) -> str:
+    """Write the parts that no column takes; of an object with an implied part that has others, all of it."""
+    column, number = held[0]
+    if column.implied:
+        return (
+            f"case when {value}::varchar not in ({_usual(column, number)}) then {key} || {value}::varchar end"
+        )
+    taken = ", ".join(_text(each.steps[-1]) for each, _ in held)
+    pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"
+    misfits = ", ".join(_misfit(*each) for each in held)
+    parts = (
+        f"list_concat(list_transform(list_filter(json_keys({value}),"
+        f" lambda key: not list_contains([{taken}], key)), lambda key:"
+        f" to_json(key)::varchar || ':' || nullif(json_extract({value}, {pointer})::varchar, 'null')),"
+        f" [{misfits}])"
+    )
+    return f"{key} || nullif('{{' || array_to_string({parts}, ',') || '}}', '{{}}')"
+
+
+def _usual(column: Column, place: int) -> str:
+    """List the texts of an object of which nothing is left: its part with the implied one, or alone."""
+    part, said = column.implied or ("", "")
+    implied = _text(_json_key(part) + msgspec.json.encode(said).decode())
+    own = f"{_text(_json_key(column.steps[-1]))} || coalesce(to_json(texts[{place}])::varchar, 'null')"
+    forms = (f"{own} || ',' || {implied}", f"{implied} || ',' || {own}", own, implied)
+    return ", ".join(f"'{{' || {form} || '}}'" for form in (*forms, "''"))
 
 
 def _undeclared(resource: Resource, below: str) -> str:
@@ -246,9 +347,7 @@ def _undeclared(resource: Resource, below: str) -> str:
     Keys are addressed by JSON pointers, since a vendor's key may hold quotes or dots. A value that the
     vendor wraps (`{"value": ...}`) is unwrapped.
     """
-    known = {column.source for column in resource.columns}
-    if resource.envelope:
-        known |= {resource.envelope}
+    known = declared(resource)[below.removeprefix("/")]
     listed = ", ".join(_text(name) for name in sorted(known))
     keys = f"json_keys(record, {_text(below)})" if below else "json_keys(record)"
     pointer = f"{_text(below)} || '/' || replace(replace(key, '~', '~0'), '/', '~1')"
@@ -268,13 +367,13 @@ def _json_key(name: str) -> str:
 
 def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, now: datetime) -> Typed:
     file = _text(str(target))
-    checked = [column for column in resource.columns if column.kind not in ("text", "json")]
-    kept = (
-        ", ".join(
-            f"count(*) filter (json_exists(_extra, {_text('/' + column.source)}))" for column in checked
-        )
-        or "0"
-    )
+    wrapping = {*wrapped(resource), *(path[1] for path in taken_apart(resource))}
+    checked = [
+        column
+        for column in resource.columns
+        if column.kind not in ("text", "json") or column.source in wrapping
+    ]
+    kept = ", ".join(f"count(*) filter ({_is_misfit(resource, column)})" for column in checked) or "0"
     stamp = next((_name(column) for column in resource.columns if column.source == resource.updated), None)
     stamp_sql = (
         f"count(*) filter ({stamp} > ?), count(*) filter ({stamp} is null or {stamp} < {_EARLIEST}),"
@@ -290,6 +389,18 @@ def _summary(con: duckdb.DuckDBPyConnection, resource: Resource, target: Path, n
     rows, unknown, future, undated, newest, *misfits = values
     found = {column.name: count for column, count in zip(checked, misfits, strict=False) if count}
     return Typed(target, rows, found, unknown, future, undated, newest)
+
+
+def _is_misfit(resource: Resource, column: Column) -> str:
+    """Tell by `_extra` that a value did not fit its column; a part of an object may have been left there."""
+    path = column.steps
+    if path[:-1] not in taken_apart(resource):
+        return f"json_exists(_extra, {_text('/' + column.source)})"
+    is_part = f"json_exists(_extra, {_text(f'/{path[1]}/{path[3]}')})"
+    whole = f"json_type(_extra, {_text('/' + path[1])}) <> 'OBJECT'"
+    if column.implied:
+        return whole
+    return f"{is_part} or {whole}" if column.source == path[1] else is_part
 
 
 def _name(column: Column) -> str:

@@ -34,7 +34,9 @@ def _attribute(name: str, kind: Kind = "text", below: str = "") -> Column:
 
 
 def _reference(name: str) -> Column:
-    return _attribute(name, below=".related_record_id")
+    kind = "user" if name.endswith("_user_id") else name.removeprefix("primary_").removesuffix("_id")
+    path = f'$.attributes."{name}".value.related_record_id'
+    return Column(name, path=path, implied=("related_record_type", kind))
 
 
 def _stage(name: str) -> Column:
