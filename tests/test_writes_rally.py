@@ -1,8 +1,9 @@
 """What Rally takes beside contacts: companies by domain, deals by name and pipeline, activities by bulk."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,8 +21,10 @@ from sources.core.rows import Outcome, Row
 from sources.rally import CONTRACT
 from sources.rally.lanes import decode_bulk
 from sources.sandbox import Sandbox
-from sources.sandbox.faults import Action, ApplyThenDrop, Reset, Rule
+from sources.sandbox.exchange import Refusal, Response
+from sources.sandbox.faults import Action, ApplyThenDrop, Reset, Rule, Scene
 from sources.sandbox.rally_rules import RallySwitches
+from sources.sandbox.wire import Wire
 from tests.delivering import Desk, Door, door
 
 Open = Callable[..., Door]
@@ -243,6 +246,25 @@ def test_activities_whose_answer_was_lost_are_recognised_by_what_was_sent(rally:
     assert [each.verdict for each in outcomes] == ["created"] * 3
     assert len({each.crm_id for each in outcomes}) == 3
     assert (fault.fired, len(crm.written("activities"))) == (1, 3)
+
+
+@dataclass(frozen=True)
+class HalfDone(Action):
+    """The CRM works a bulk off row by row, and a gateway gives up before it is through."""
+
+    def instead(self, scene: Scene, wire: Wire) -> Response:
+        tenant = scene.simulator.tenant
+        tenant.create("activities", by="roundtrip", **json.loads(scene.request.body)[0])
+        return scene.simulator.refused(Refusal(504, "gateway", "time-out"))
+
+
+def test_the_rest_of_a_bulk_that_is_seen_half_done_stays_open(rally: Open) -> None:
+    """The CRM may still be at work on it: sent again now, it would be there twice."""
+    crm = rally()
+    spoil(crm, HalfDone())
+    outcomes = crm.send("activities", *(an_activity(crm, f"Call {n}") for n in range(3)))
+    assert [each.verdict for each in outcomes] == ["created", "unknown", "unknown"]
+    assert crm.asked("POST", "/activities/bulk") == 1
 
 
 @pytest.mark.parametrize("fault", [Reset(), ApplyThenDrop()])

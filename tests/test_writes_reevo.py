@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from sources.core.arriving import Recheck
 from sources.core.bodies import decode_json
 from sources.core.client import Answer
 from sources.core.errors import ConfigError
 from sources.core.rows import Row
-from sources.core.writing import Courier, Recheck
+from sources.core.writing import Courier
 from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, Html, Reset
 from sources.sandbox.reevo_switches import ReevoSwitches
 from tests.delivering import Door, door

@@ -16,7 +16,7 @@ from sources.core.errors import QuotaError
 from sources.core.rows import Outcome, Row
 from sources.relm.modern_results import decode_batch
 from sources.sandbox import Sandbox
-from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset
+from sources.sandbox.faults import ApplyThenDrop, ApplyThenStatus, HalfBody, Reset, Status
 from sources.sandbox.relm_modern_switches import RelmModernSwitches
 from tests.delivering import Desk, Door, door
 
@@ -382,3 +382,16 @@ def test_a_version_that_moved_for_another_field_is_taken_up_and_the_update_lands
         assert desk.push().counts["updated"] == 1
         shown = box.tenant(NAME).find("contacts", id=known["id"])
         assert (shown["phone"], shown["first_name"]) == ("+1", "by hand")
+
+
+def test_an_operation_that_was_put_off_ends_the_push_with_an_error(relm: Open) -> None:
+    """It is neither written nor refused: the row is told of nowhere but in the error."""
+    crm = relm()
+    told = [
+        {"index": 0, "status": "created", "id": "con_1"},
+        {"index": 1, "status": "failed", "error": {"status": 429, "code": "rate_limited"}},
+    ]
+    answer = Status(200, body=encode_json({"object": "batch", "data": told}).decode())
+    crm.box.faults.add(answer, crm=NAME, method="POST", path="/batch", times=1)
+    assert verdicts(crm.send("contacts", *leads(crm, 2))) == ["created", "absent"]
+    assert "1 of 2 rows undone: rate_limited" in str(crm.delivery.error)

@@ -26,12 +26,13 @@ from pipelines.pushing.verifying import verify
 from pipelines.warehouse import RunRecord, Warehouse, new_run_id
 from sources import load
 from sources.core import journal as journals
+from sources.core.arriving import Recheck
 from sources.core.delivering import Delivery, deliver
 from sources.core.errors import GoneError
 from sources.core.journal import Booked, Header, Journal, Story, booked_unsent
 from sources.core.rows import Row
 from sources.core.sessions import Session, open_session
-from sources.core.writing import Courier, Recheck
+from sources.core.writing import Courier
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,28 @@
-"""What has come into a CRM since the last look, kept while a push goes on: every change is listed once.
+"""When records are looked at again, and what has come into a CRM since: every change is listed once.
 
 How changes are listed is the CRM modules' knowledge, what follows for a row `writing`'s.
 """
 
 import threading
 from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """When records are looked at again before they are changed: once the last look is older than `after`.
+
+    Of a record that was edited since, nothing is written, or with `keeps_rest` all that was not edited.
+    """
+
+    looked_at: datetime
+    after: timedelta
+    keeps_rest: bool = False
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether what is known of the records is too old to write on it."""
+        return now - self.looked_at > self.after
 
 
 class Arrived:

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Protocol, TypeVar
 
-from sources.core.arriving import Arrived
+from sources.core.arriving import Arrived, Recheck
 from sources.core.client import Answer
 from sources.core.connector import Call, Lane, Write
 from sources.core.errors import (
@@ -52,22 +52,6 @@ class Batch:
     call: Call
     idempotency_key: str
     sent_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Recheck:
-    """When records are looked at again before they are changed: once the last look is older than `after`.
-
-    Of a record that was edited since, nothing is written, or with `keeps_rest` all that was not edited.
-    """
-
-    looked_at: datetime
-    after: timedelta
-    keeps_rest: bool = False
-
-    def is_due(self, now: datetime) -> bool:
-        """Tell whether what is known of the records is too old to write on it."""
-        return now - self.looked_at > self.after
 
 
 class Log(Protocol):
@@ -330,10 +314,18 @@ class Courier:
             if told.verdict == "unknown" and told.crm_id is None  # else the answer names another record
         ]
         if open_rows:
-            looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows)}
+            looked = {each.seq: each for each in self._look_safely(lane, batch, open_rows, is_over=True)}
             outcomes = [_doubted(lane, looked.get(outcome.seq, outcome)) for outcome in outcomes]
         self._log(batch, outcomes)
         parting.settled(outcomes)
+        undone = [each for each in outcomes if each.verdict == "absent"] if lane.fallback is None else []
+        if undone:
+            raise RateLimitError(
+                f"the CRM left {len(undone)} of {len(outcomes)} rows undone: {undone[0].reason or ''}",
+                connection=self.connection.name,
+                resource=self.write.object,
+                hint="They come again with the next push.",
+            )
         return self._go_on(lane, batch.rows, outcomes, parting)
 
     def _decode(self, lane: Lane, batch: Batch, answer: Answer) -> list[Outcome]:
@@ -428,17 +420,27 @@ class Courier:
             )
         return outcomes + (self.send(lane, untried, parting) if untried else [])
 
-    def look(self, lane: Lane, rows: Sequence[Row], since: datetime) -> list[Outcome]:
-        """Look at what the CRM shows for rows whose outcome is not known; `unknown` where it cannot tell."""
+    def look(
+        self, lane: Lane, rows: Sequence[Row], since: datetime, *, is_over: bool = False
+    ) -> list[Outcome]:
+        """Look at what the CRM shows for rows whose outcome is not known; `unknown` where it cannot tell.
+
+        Of rows without a key, one that shows proves that the others took no effect once the batch `is_over`:
+        until the CRM has answered, it may still be at work on them.
+        """
         if lane.look is None:
             return _all(rows, "unknown", "the answer was lost")
         sights = self._since(since, partial(lane.look, self.client, self.connection, rows))
+        if is_over and lane.fallback and self.write.key_form == "none" and any(sights):
+            sights = [sight or Sight() for sight in sights]
         return [judge(self.write, row, sight) for row, sight in zip(rows, sights, strict=True)]
 
-    def _look_safely(self, lane: Lane, batch: Batch, rows: Sequence[Row]) -> list[Outcome]:
+    def _look_safely(
+        self, lane: Lane, batch: Batch, rows: Sequence[Row], *, is_over: bool = False
+    ) -> list[Outcome]:
         """Look, and leave the rows open when even that goes wrong; a refused key stops, with them logged."""
         try:
-            return self.look(lane, rows, batch.sent_at)
+            return self.look(lane, rows, batch.sent_at, is_over=is_over)
         except AuthError:
             self._log(batch, _all(batch.rows, "unknown", "the answer was lost"))
             raise

@@ -171,8 +171,7 @@ class Records:
         """Find what was sent among the new records; none of it there proves nothing yet: lists may lag."""
         young = [each for each in records.values() if may_be_new(each, "createdAt", since)]
         claimed = claim(rows, young, mark=self.mark)
-        is_absent = any(claimed) or is_certain(client, since)
-        return [sight_of(record, is_absent=is_absent) for record in claimed]
+        return [sight_of(record, is_absent=is_certain(client, since)) for record in claimed]
 
     def _changed(
         self, client: Client, rows: Sequence[Row], since: datetime
