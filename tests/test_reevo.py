@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pipelines.settings import Project, load_project
-from sources.core.connector import Connection, Resource
+from sources.core.connector import Connection
 from sources.core.privacy import Shield, shield_of
 from sources.core.spool import Spool, type_rows
 from sources.reevo.v2 import CONTRACT, OPPORTUNITIES
@@ -109,7 +109,7 @@ def typed(
     spool = Spool(folder / "rows.ndjson", shield)
     spool.append([msgspec.Raw(msgspec.json.encode({"id": "1", "attributes": attributes}))])
     spool.close()
-    found = type_rows([spool.path], resource, folder / "rows.parquet", now=datetime.now(UTC))
+    found = type_rows([spool.path], OPPORTUNITIES, folder / "rows.parquet", now=datetime.now(UTC))
     with duckdb.connect() as con:
         [(extra,)] = con.execute(f"select _extra from read_parquet('{found.path}')").fetchall()
     return json.loads(extra or "{}"), found.misfits
@@ -130,7 +130,7 @@ def test_parts_of_a_value_that_no_column_takes_are_kept_in_extra(tmp_path: Path)
         "outcome": {"value_type": "enum", "value": None},
         "status": {"value_type": "enum"},
     }
-    assert typed(tmp_path, OPPORTUNITIES, **sent) == (
+    assert typed(tmp_path, sent) == (
         {
             "stage": {"id": "st_9", "api_name": "won", "closing_probability": "?"},
             "amount": {"currency": "EUR"},
@@ -144,13 +144,13 @@ def test_parts_of_a_value_that_no_column_takes_are_kept_in_extra(tmp_path: Path)
 def test_a_value_of_another_shape_than_documented_is_kept_and_counted(form: str, tmp_path: Path) -> None:
     values: dict[str, Any] = {"amount": 1500, "stage": "Won", "owner_user_id": ["u_1"], "closed_at": "soon"}
     sent = {name: {"value": each} if form == "value" else each for name, each in values.items()}
-    assert typed(tmp_path, OPPORTUNITIES, **sent) == (values, dict.fromkeys(values, 1))
+    assert typed(tmp_path, sent) == (values, dict.fromkeys(values, 1))
 
 
 def test_what_is_excluded_is_not_kept_as_another_part_of_its_value(tmp_path: Path) -> None:
     sent = {"stage": {"value": STAGE}, "owner_user_id": {"value": OWNER | {"email": "a@b.example"}}}
     for name in ("stage", "_extra"):
-        options = {"exclude": (f"opportunities.{name}", "opportunities.owner_user_id")}
-        reevo = Connection("reevo", "reevo", "https://api.example", "key", **options)
+        exclude = (f"opportunities.{name}", "opportunities.owner_user_id")
+        reevo = Connection("reevo", "reevo", "https://api.example", "key", exclude=exclude)
         shield = shield_of(reevo, CONTRACT, OPPORTUNITIES)
-        assert typed(tmp_path, OPPORTUNITIES, shield, **sent)[0] == {"stage": {"closing_probability": "?"}}
+        assert typed(tmp_path, sent, shield)[0] == {"stage": {"closing_probability": "?"}}
