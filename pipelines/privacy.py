@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import duckdb
 
 from pipelines.progress import Progress
+from pipelines.pulling.deltas import forget_places
 from pipelines.syncs import places_of
-from pipelines.warehouse import Warehouse, forget_places, has_table, literal, quoted
+from pipelines.warehouse import Warehouse, has_table, literal, quoted
 from sources import load
 from sources.core.connector import Connection, Contract, Resource, Write
 from sources.core.privacy import Shield, Target, excluded, hashed, shield_of, shown_in

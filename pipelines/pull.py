@@ -34,7 +34,6 @@ from pipelines.settings import Project
 from pipelines.warehouse import (
     RunRecord,
     Warehouse,
-    forget_places,
     new_run_id,
     on_disk,
     record_run,
@@ -362,7 +361,7 @@ class _PullRun:
     ) -> None:
         name = session.connection.name
         if deltas.read_contracts(con).get(name, session.contract.name) != session.contract.name:
-            forget_places(con, name)  # of what this run does not read
+            deltas.forget_places(con, name)  # of what this run does not read
         con.execute(
             "insert or replace into roundtrip.connections (connection, crm, contract, options, privacy)"
             " values (?, ?, ?, ?, ?)",

@@ -377,20 +377,6 @@ def record_run(con: duckdb.DuckDBPyConnection, run: RunRecord) -> None:
     )
 
 
-def forget_places(con: duckdb.DuckDBPyConnection, connection: str, resource: str | None = None) -> None:
-    """Have a connection's resources, or one, read as if for the first time."""
-    con.execute(
-        """
-        update roundtrip.resource_state
-        set history_from = coalesce(history_from, last_complete_at), strategy = null, watermark = null,
-            feed_watermark = null, page_token = null, pass_started_at = null, pass_since = null,
-            last_complete_at = null, last_full_at = null, fanned_at = null, fanned_by = null
-        where connection = ? and resource = coalesce(?, resource)
-        """,
-        [connection, resource],
-    )
-
-
 def has_table(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
     """Tell whether a table or view is there; views are looked at last, since listing them binds them all."""
     return any(

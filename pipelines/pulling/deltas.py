@@ -284,6 +284,20 @@ def read_contracts(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(con.execute("select connection, contract from roundtrip.connections").fetchall())
 
 
+def forget_places(con: duckdb.DuckDBPyConnection, connection: str, resource: str | None = None) -> None:
+    """Have a connection's resources, or one, read as if for the first time."""
+    con.execute(
+        """
+        update roundtrip.resource_state
+        set history_from = coalesce(history_from, last_complete_at), strategy = null, watermark = null,
+            feed_watermark = null, page_token = null, pass_started_at = null, pass_since = null,
+            last_complete_at = null, last_full_at = null, fanned_at = null, fanned_by = null
+        where connection = ? and resource = coalesce(?, resource)
+        """,
+        [connection, resource],
+    )
+
+
 def next_state(reading: Reading, segment: Segment, *, lookback: timedelta) -> State:
     """Say how far a resource has been read after this segment.
 
