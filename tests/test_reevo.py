@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pipelines.settings import Project, load_project
-from sources.core.connector import Connection
+from sources.core.connector import Connection, Resource
 from sources.core.privacy import Shield, shield_of
 from sources.core.spool import Spool, type_rows
 from sources.reevo.v2 import CONTRACT, OPPORTUNITIES
