@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pipelines.settings import Project, load_project
-from sources.core.connector import Connection, Resource
+from sources.core.connector import Connection
 from sources.core.privacy import Shield, shield_of
 from sources.core.spool import Spool, type_rows
 from sources.reevo.v2 import CONTRACT, OPPORTUNITIES
@@ -103,9 +103,7 @@ def test_an_archived_record_is_found_by_the_next_whole_pass(tmp_path: Path) -> N
         assert rows(project, "select id from reevo.contacts where _deleted_at is not null") == [(gone,)]
 
 
-def typed(
-    folder: Path, resource: Resource, shield: Shield | None = None, **attributes: Any
-) -> tuple[Any, Any]:
+def typed(folder: Path, attributes: dict[str, Any], shield: Shield | None = None) -> tuple[Any, Any]:
     spool = Spool(folder / "rows.ndjson", shield)
     spool.append([msgspec.Raw(msgspec.json.encode({"id": "1", "attributes": attributes}))])
     spool.close()
