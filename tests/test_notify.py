@@ -139,8 +139,7 @@ def test_what_is_older_than_allowed_is_told_after_a_pull_that_went_well_too(
                 [resource, at],
             )
     # A later run that found the tasks unchanged is no reason to write the warehouse, but they are fresh.
-    looked = {"resources": [{"connection": "relm", "resource": "tasks", "status": "ok"}]}
-    warehouse.note_run(RunRecord("run", "pull", NOW, NOW, "ok", looked))
+    warehouse.note_run(RunRecord("run", "pull", NOW, NOW, "ok", looked=[("relm", "tasks")]))
     alarms = Alarms(command=keeping(told), stale_after=timedelta(hours=6))
     own = replace(project, alarms=alarms, default_connections=("relm",))
     for command in ("pull", "status"):

@@ -43,16 +43,8 @@ def test_max_age_is_a_setting_of_the_sync(desk: Desk) -> None:
 
 def test_a_look_that_found_nothing_new_counts_as_a_look(desk: Desk) -> None:
     looked_at = NOON + timedelta(days=3)
-    desk.warehouse.note_run(
-        RunRecord(
-            "r",
-            "pull",
-            looked_at,
-            looked_at,
-            "ok",
-            {"resources": [{"connection": "relm", "resource": "contacts", "status": "ok"}]},
-        )
-    )
+    looked = [("relm", "contacts")]
+    desk.warehouse.note_run(RunRecord("r", "pull", looked_at, looked_at, "ok", looked=looked))
     guard(desk, looked_at + timedelta(hours=1))
 
 

@@ -333,9 +333,10 @@ def test_what_is_late_or_failing_is_named_at_the_head(page: Parsed) -> None:
 
 def test_runs_that_no_generation_holds_yet_count(tmp_path: Path) -> None:
     made = filled(tmp_path)
-    counts = {"resources": [{"connection": "relm", "resource": "deals", "status": "ok"}]}
     later = NOW - timedelta(minutes=5)
-    Warehouse(made.warehouse).note_run(RunRecord("r2", "pull", later, later, "ok", counts))
+    Warehouse(made.warehouse).note_run(
+        RunRecord("r2", "pull", later, later, "ok", looked=[("relm", "deals")])
+    )
     found = sections(made)
     assert readable(found["runs"].title) == "2 runs since 20 Mar 2025, 1 did not end well"
     assert found["freshness"].title == "1 of 3 resources is late or failing: relm.tasks"

@@ -280,7 +280,10 @@ class Courier:
         return (
             bool(is_key_alive)
             and all(row.action == "create" for row in batch.rows)
-            and {outcome.verdict for outcome in outcomes} in ({"absent"}, {"absent", "created"})
+            and (
+                not self.write.upserts
+                or {outcome.verdict for outcome in outcomes} in ({"absent"}, {"absent", "created"})
+            )
         )
 
     def request(self, call: Call, lane: Lane) -> Answer:
