@@ -66,8 +66,9 @@ def met(row: Row, verdict: Verdict, crm_id: str | None) -> Outcome:
 
     What such a record held was never seen, so that nothing is known of what was replaced.
     """
-    is_other = verdict == "created" or crm_id not in (None, row.crm_id)
-    if row.action == "update" and row.crm_id and is_other:
+    if row.action != "update" or not row.crm_id:
+        return Outcome(row.seq, verdict, crm_id)
+    if verdict == "created" or crm_id not in (None, row.crm_id):
         done = "made" if verdict == "created" else "changed"
         return Outcome(row.seq, "unknown", crm_id, f"the CRM {done} another record than the planned one")
     return Outcome(row.seq, verdict, crm_id)
