@@ -31,14 +31,7 @@ from pipelines.pulling.views import write_views
 from pipelines.pulling.windows import choose, decide
 from pipelines.pushing import ledger
 from pipelines.settings import Project
-from pipelines.warehouse import (
-    RunRecord,
-    Warehouse,
-    new_run_id,
-    on_disk,
-    record_run,
-    spare_memory,
-)
+from pipelines.warehouse import RunRecord, Warehouse, new_run_id, on_disk, record_run, spare_memory
 from sources import load
 from sources.core.connector import Connection
 from sources.core.errors import ConnectorError, InternalError

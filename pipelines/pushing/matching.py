@@ -286,11 +286,9 @@ def _matching(mapping: FieldMapping, target: Target) -> _Matching:
 def _shown(field: MappedField) -> str:
     """Write what the record shows for a field; any of its keys is the row's, if not the foremost."""
     shown = f"mirror.c{field.number}"
-    return (
-        f"case when others.id is null then {shown} else found.key end as c{field.number}"
-        if (field.is_key)
-        else shown
-    )
+    if not field.is_key:
+        return shown
+    return f"case when others.id is null then {shown} else found.key end as c{field.number}"
 
 
 def _may_differ(field: MappedField) -> str:
